@@ -1,9 +1,9 @@
 //! What palm decides without I/O: messages, functions, payloads, fairness, budgets, the table of a router, and links:
 //! their sessions, the dispatch of tasks and the subscriptions to topics.
 //!
-//! Nothing here does I/O or needs a runtime, so everything can be tested without a network. Only deadlines and dropped
-//! leases read the clock. `palm-runtime` runs it. Use it through the crate `palm`, which documents the types that
-//! programs need; the others change without notice.
+//! Nothing here does I/O, needs a runtime or reads a clock, so everything can be tested without a network.
+//! `palm-runtime` runs it. Use it through the crate `palm`, which documents the types that programs need; the others
+//! change without notice.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 
+use crate::clock;
 use crate::message::Message;
 
 /// The prefix of a line that revokes a cancellation.
@@ -79,7 +80,7 @@ impl Cancellations {
     /// Records a list of cancelled calls, one topic per line, and forwards the new ones. A line that begins
     /// with `+` revokes the cancellation of the topic that follows.
     pub(crate) fn cancel(&self, list: &[u8]) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut news = Vec::new();
         {
             let recent = self.recent.lock();

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::cancellation::Cancellations;
-use crate::message::{Deadline, Message};
+use crate::clock;
+use crate::message::Message;
 use crate::type_map::TypeMap;
 
 /// What a method or a hook can access in addition to its argument. Take it as the last parameter.
@@ -81,7 +82,9 @@ impl Context {
     ///
     /// A slow method can use it to return early, or as the timeout of its own calls.
     pub fn time_left(&self) -> Option<Duration> {
-        self.message.deadline().map(Deadline::left)
+        self.message
+            .deadline()
+            .map(|deadline| deadline.left(clock::wall()))
     }
 
     /// Waits until the call is cancelled: its caller has dropped it, its client has disconnected, its deadline or the

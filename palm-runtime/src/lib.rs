@@ -17,6 +17,7 @@ mod call_service;
 mod call_slots;
 mod cancellation;
 mod client;
+mod clock;
 pub mod component;
 mod component_error;
 mod component_kind;

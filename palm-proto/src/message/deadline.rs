@@ -14,12 +14,13 @@ use super::proto::Extensions;
 pub struct Deadline(u64);
 
 impl Deadline {
-    /// Returns the deadline after `time`, from now.
-    pub fn after(time: Duration) -> Self {
-        Self::at(SystemTime::now() + time.min(Duration::from_secs(u32::MAX.into())))
+    /// Returns the deadline `time` after `now`.
+    pub fn after(time: Duration, now: SystemTime) -> Self {
+        Self::at(now + time.min(Duration::from_secs(u32::MAX.into())))
     }
 
-    fn at(time: SystemTime) -> Self {
+    /// Returns the deadline at `time`.
+    pub fn at(time: SystemTime) -> Self {
         let since = time
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -45,12 +46,12 @@ impl Deadline {
     }
 
     /// Returns the remaining time, zero after the deadline.
-    pub fn left(self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(Self::at(SystemTime::now()).0))
+    pub fn left(self, now: SystemTime) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(Self::at(now).0))
     }
 
-    pub fn has_passed(self) -> bool {
-        self.left().is_zero()
+    pub fn has_passed(self, now: SystemTime) -> bool {
+        self.left(now).is_zero()
     }
 
     /// Encodes the extension field.
@@ -84,9 +85,13 @@ mod tests {
 
     #[test]
     fn deadline_passes_after_its_time() {
-        let deadline = Deadline::after(Duration::from_secs(60));
-        assert!(deadline.left() > Duration::from_secs(59) && !deadline.has_passed());
-        assert!(Deadline(1).has_passed());
-        assert!(!Deadline::after(Duration::MAX).has_passed());
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let minute = Duration::from_secs(60);
+        let deadline = Deadline::after(minute, now);
+        assert_eq!(deadline.left(now), minute);
+        assert!(!deadline.has_passed(now + minute - Duration::from_micros(1)));
+        assert!(deadline.has_passed(now + minute));
+        assert!(Deadline(1).has_passed(now));
+        assert!(!Deadline::after(Duration::MAX, now).has_passed(now));
     }
 }

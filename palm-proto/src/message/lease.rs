@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -20,7 +19,7 @@ use super::Batch;
 /// The source of tasks, to which their outcome is reported.
 pub trait Lessor: Send + Sync {
     /// Ends or returns a task whose last reference was dropped.
-    fn settle(&self, task: LinkReceipt, outcome: LeaseOutcome, now: Instant);
+    fn settle(&self, task: LinkReceipt, outcome: LeaseOutcome);
 }
 
 /// A counted reference to the task that a worker's message belongs to.
@@ -373,9 +372,7 @@ impl Drop for Lease {
         let entry = &batch.tasks[self.index as usize];
         let outcome = entry.progress.drop_reference(self.kind);
         if matches!(outcome, LeaseOutcome::Ended | LeaseOutcome::Returned) {
-            batch
-                .lessor
-                .settle(entry.received(), outcome, Instant::now());
+            batch.lessor.settle(entry.received(), outcome);
         }
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 
+use crate::clock;
 use crate::context::Context;
 use crate::failure::BoxError;
 use crate::message::{Deadline, Headers};
@@ -91,7 +92,7 @@ impl CallRequest {
 
     /// Returns the time until the caller stops waiting, or `None` if it has set no deadline.
     pub fn time_left(&self) -> Option<Duration> {
-        self.deadline.map(Deadline::left)
+        self.deadline.map(|deadline| deadline.left(clock::wall()))
     }
 
     /// Returns whether the innermost service accepts only one clone of this request: the method is `at_most_once`, or,

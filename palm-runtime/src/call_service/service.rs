@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use futures_core::future::BoxFuture;
 use tokio::sync::Mutex;
@@ -13,6 +12,7 @@ use tower::Service;
 
 use super::error::{LayerFailure, ServiceError};
 use super::request::{CallRequest, CallResponse};
+use crate::clock;
 use crate::failure::BoxError;
 
 /// The service that a layer wraps: the innermost one, or one to which earlier layers were added.
@@ -84,7 +84,7 @@ impl<E: ServiceError> CallService<E> {
         &self,
         request: CallRequest,
     ) -> impl Future<Output = Result<CallResponse, E>> + Send + use<E> {
-        let (function, begun) = (request.function.clone(), Instant::now());
+        let (function, begun) = (request.function.clone(), clock::now());
         let layered = self.layered.clone();
         async move {
             let answer = match layered {
@@ -94,7 +94,7 @@ impl<E: ServiceError> CallService<E> {
             answer.map_err(|error| {
                 E::from_layer(LayerFailure {
                     function,
-                    waited: begun.elapsed(),
+                    waited: clock::since(begun),
                     error,
                 })
             })

@@ -15,6 +15,7 @@ use super::encode::extensions;
 use super::in_flight::{CallTopic, PendingCall};
 use super::{CallError, Client};
 use crate::call_slots::{Deadlock, LendWhilePending};
+use crate::clock;
 use crate::failure::BoxError;
 use crate::function::{Argument, IntoSteps, StepError, Steps};
 use crate::link::client::ResendPolicy;
@@ -176,7 +177,8 @@ impl<'a> PreparedCall<'a> {
         self.find_route().await?;
         let timeout = timeout.saturating_sub(begun.elapsed());
         let share = client.tracks_completion.then(|| Share::from_input(0));
-        let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)), share)?;
+        let (steps, frame) =
+            self.frame(&topic, Some(Deadline::after(timeout, clock::wall())), share)?;
         topic.set_awaited(true);
         let resend = client.resend(&steps, share.is_some());
         let is_tracked = resend == ResendPolicy::BySender;

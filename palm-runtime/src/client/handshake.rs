@@ -23,6 +23,7 @@ use super::state::{ClientState, OpenConnections};
 use super::transport::Transport;
 use super::{Client, ClientBuilder, ConnectError, cancel, wait_report};
 use crate::cache::Cache;
+use crate::clock;
 use crate::component_kind::ComponentKind;
 use crate::discovery::{
     Directory, Endpoint, ParsedAddress, ready_topic, unfit, until_upstream_connected,
@@ -54,6 +55,7 @@ impl ClientBuilder {
     ///
     /// Dropping the future closes all connections that it has opened.
     pub async fn connect(self) -> Result<Client, ConnectError> {
+        clock::detect_pause();
         let deadline = Instant::now() + self.connect_timeout;
         let id = new_id();
         let db_address = self.db_address.clone().map_err(SocketError::from)?;

@@ -10,6 +10,7 @@ use super::service::ClientService;
 use super::state::ClientState;
 use super::{CallError, Client};
 use crate::call_service::{CallRequest, CallResponse, InnermostCall};
+use crate::clock;
 use crate::failure::{BoxError, CallFailure, catch_panic};
 use crate::function::Steps;
 use crate::message::Deadline;
@@ -60,7 +61,7 @@ impl PreparedCall<'_> {
             client: client.answers.id().clone(),
             headers: self.headers,
             payload,
-            deadline: Some(Deadline::after(timeout)),
+            deadline: Some(Deadline::after(timeout, clock::wall())),
             runs_once: client.known.is_at_most_once(&steps),
             extensions: TypeMap::default(),
             context: None,

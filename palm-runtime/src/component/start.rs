@@ -20,6 +20,7 @@ use super::supervisor::supervise;
 use super::template::ServerTemplate;
 use super::until_signal::{until_completed, until_stopped};
 use crate::cache::{Cache, ComponentStore};
+use crate::clock;
 use crate::component_error::StartError;
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
@@ -120,6 +121,7 @@ impl ServerTemplate {
 
     async fn open(mut self) -> std::result::Result<ComponentHandle, StartError> {
         self.check()?;
+        clock::detect_pause();
         let store = ComponentStore::new(self.settings.store.clone(), self.settings.cache_limits);
         let store = Arc::new(store);
         let cache = self.context_cache.take();

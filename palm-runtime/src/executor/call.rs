@@ -13,6 +13,7 @@ use super::run::CallLoop;
 use super::started_call::{DeliveryTurn, NextCall, StartedCall};
 use super::{Addressee, ECHO, Order};
 use crate::call_slots::Scope;
+use crate::clock;
 use crate::context::Context;
 use crate::failure::CallFailure;
 use crate::message::{Deadline, Message};
@@ -61,7 +62,7 @@ impl<C: Callable> CallLoop<C> {
         started.completion.end = extensions.wants_end;
         started.completion.share = extensions.share;
         if let Some(deadline) = Deadline::from_extension(extensions.deadline) {
-            if deadline.has_passed() {
+            if deadline.has_passed(clock::wall()) {
                 return NextCall::Done(Outcome::Failed(CallFailure::late()), started);
             }
             started.deadline = Some(deadline);

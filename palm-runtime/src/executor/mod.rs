@@ -26,7 +26,6 @@ pub(crate) use result::log_failure;
 pub(crate) use standalone::standalone;
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use tokio::task::JoinSet;
 use tower::Layer;
@@ -34,6 +33,7 @@ use tower::Layer;
 use self::result::ResultSender;
 use self::run::CallLoop;
 use crate::call_service::{CallHandler, Layers, MethodService};
+use crate::clock;
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
 use crate::failure::{BoxError, CallFailure};
@@ -197,7 +197,7 @@ impl<C: Callable> Outbound for Executor<C> {
             last: None,
             tasks: JoinSet::new(),
             finished: Vec::new(),
-            oldest: Instant::now(),
+            oldest: clock::now(),
         };
 
         liveness::start();

@@ -1,11 +1,11 @@
 //! [`ResultSender`] turns the results of calls into messages and sends them downstream.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::clock;
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
 use crate::failure::{CallFailure, FailureKind};
@@ -37,7 +37,7 @@ impl ResultSender {
         let function = message.function();
         let unknown = self.unknown.lock();
         let mut unknown = unknown.unwrap_or_else(PoisonError::into_inner);
-        let suppressed = unknown.record(Instant::now(), function);
+        let suppressed = unknown.record(clock::now(), function);
         drop(unknown);
         match suppressed {
             None => {}
@@ -55,7 +55,7 @@ impl ResultSender {
 
     pub(super) async fn send(&self, result: CallResult, flow: Flow) {
         if let Some(message) = self.message(result) {
-            self.outlet.send_in(message, flow, Instant::now()).await;
+            self.outlet.send_in(message, flow, clock::now()).await;
         }
     }
 

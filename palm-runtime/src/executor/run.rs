@@ -22,6 +22,7 @@ use super::started_call::{NextCall, StartedCall};
 use super::{Addressee, Order};
 use crate::call_service::MethodService;
 use crate::call_slots::{self, Scope};
+use crate::clock;
 use crate::failure::{CallFailure, catch_panic};
 use crate::method::{Outcome, Results, State};
 use crate::metrics::FunctionCounters;
@@ -80,7 +81,7 @@ impl<C: Callable> CallLoop<C> {
             inlet.yield_to_senders().await;
             pends = false;
             // The end of one call is the start of the next one, so that the clock is read once per call.
-            let mut now = Instant::now();
+            let mut now = clock::now();
             let (mut turn, mut begin) = (now, now);
             let (taken, mut handled) = (batch.len(), 0);
             let mut envelopes = batch.drain(..);
@@ -130,21 +131,21 @@ impl<C: Callable> CallLoop<C> {
                 match polled.await {
                     Poll::Ready(outcome) => {
                         spare = Some(future);
-                        now = Instant::now();
+                        now = clock::now();
                         calls.complete(started, outcome, now).await;
                     }
                     Poll::Pending => {
                         calls.flush().await;
                         calls.spawn_pending(started, future);
                         pends = true;
-                        now = Instant::now();
+                        now = clock::now();
                     }
                 }
                 if now.duration_since(turn) > YIELD_INTERVAL {
                     calls.flush().await;
                     let paused = now;
                     tokio::task::yield_now().await;
-                    now = Instant::now();
+                    now = clock::now();
                     turn = now;
                     begin += now.duration_since(paused);
                 }
@@ -257,7 +258,7 @@ impl<C: Callable> CallLoop<C> {
             };
             let late = async {
                 match deadline {
-                    Some(deadline) => tokio::time::sleep(deadline.left()).await,
+                    Some(deadline) => tokio::time::sleep(deadline.left(clock::wall())).await,
                     None => std::future::pending().await,
                 }
             };
@@ -288,7 +289,10 @@ impl<C: Callable> CallLoop<C> {
             }
             let outcome = result.unwrap_or_else(Outcome::Failed);
             if let Some(counters) = counters {
-                counters.end(started_at.elapsed(), matches!(outcome, Outcome::Failed(_)));
+                counters.end(
+                    clock::since(started_at),
+                    matches!(outcome, Outcome::Failed(_)),
+                );
             }
             (outcome, only_answer)
         };

@@ -16,6 +16,7 @@ use super::gateway::Gateway;
 use super::guard::single;
 use super::media_type::PayloadType;
 use super::problem::Problem;
+use crate::clock;
 use crate::failure::FailureKind;
 use crate::function::{Steps, nearest, nearest_first};
 use crate::message::proto::{Extensions, Function, Trace};
@@ -100,7 +101,7 @@ impl CallRequest {
         message.set_cache(call.clone());
         message.set_client(call);
         message.extend(&Extensions {
-            deadline: Deadline::after(left).to_extension(),
+            deadline: Deadline::after(left, clock::wall()).to_extension(),
             trace: Some(self.trace.clone()),
             wants_end: true,
             ..Extensions::default()

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::clock;
 use crate::fair_queue::{Flow, Usage};
 #[cfg(feature = "http")]
 use crate::flow::flow_of;
@@ -98,7 +99,7 @@ impl Envelope {
         let flow = flow_of(&message);
         Self {
             feedback: Some(feedback),
-            ..Self::new(message, flow, Instant::now())
+            ..Self::new(message, flow, clock::now())
         }
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Envelope;
+use crate::clock;
 use crate::fair_queue::{Flow, FlowKey};
 use crate::flow::flow_of;
 use crate::message::Message;
@@ -35,7 +36,7 @@ impl Outlet {
     /// If the route is registered with `block`, waits for the answer of the outbound part. Otherwise the answer is `1`.
     /// Without a route the message is dropped.
     pub async fn send(&self, message: Message) -> Bytes {
-        self.send_since(message, Instant::now()).await
+        self.send_since(message, clock::now()).await
     }
 
     /// Sends a message that was received or created at `since`, as [`send`](Self::send) does.

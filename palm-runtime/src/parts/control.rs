@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -26,6 +26,7 @@ use crate::cache::service::{
     self, Handled, IdempotencyCache, LiveKeys, Poll, RejectedRequest, ServiceError,
 };
 use crate::cache::{CacheError, ComponentStore};
+use crate::clock;
 use crate::component_state::ComponentState;
 use crate::discovery::{ControlVerb, IntoAddress, ParsedAddress, RegistrationError, descriptor};
 use crate::failure::catch_panic;
@@ -164,7 +165,7 @@ impl Bypass for CacheService {
         let mut others = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ticked = Instant::now();
+        let mut ticked = clock::now();
         let mut trimmer = Trimmer::default();
         loop {
             let received = if running.len() < MAX_RUNNING_REQUESTS && !waiting.is_empty() {
@@ -191,7 +192,7 @@ impl Bypass for CacheService {
                         None
                     }
                     _ = ticks.tick(), if departures.is_some() => {
-                        if std::mem::replace(&mut ticked, Instant::now()).elapsed() > LATE_TICK {
+                        if clock::since(std::mem::replace(&mut ticked, clock::now())) > LATE_TICK {
                             links.record_stall();
                         }
                         if trimmer.is_due(links.take_ended(), ticked) {
@@ -210,7 +211,7 @@ impl Bypass for CacheService {
                             let request = PendingRequest::new(frames, responder, &requests);
                             if request.is_none() {
                                 counters.count_dropped(1);
-                                if let Some(times) = dropped_log.record(Instant::now()) {
+                                if let Some(times) = dropped_log.record(clock::now()) {
                                     tracing::warn!(
                                         times,
                                         limit_bytes = MAX_REQUEST_BYTES,
@@ -261,7 +262,7 @@ impl Bypass for CacheService {
                         if let ServiceError::Cache(CacheError::Store(_)) = error {
                             // The component has logged that its store fails.
                             tracing::debug!("a cache request failed: {cause}");
-                        } else if log.record(Instant::now(), &cause).is_some() {
+                        } else if log.record(clock::now(), &cause).is_some() {
                             tracing::warn!("a cache request failed: {cause}");
                         }
                         reply
@@ -442,7 +443,7 @@ impl ReplySender<'_> {
         }
         self.counters.count_dropped(1);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(times) = log.record(Instant::now()) {
+        if let Some(times) = log.record(clock::now()) {
             tracing::warn!(
                 times,
                 "dropping replies of the cache: peers do not read those that they have requested"

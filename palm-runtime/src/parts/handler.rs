@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::clock;
 use crate::context::{ComponentContext, Context};
 use crate::executor::log_failure;
 use crate::failure::{BoxError, catch_panic};
@@ -121,7 +122,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     to: EmitToOutlet {
                         outlet: &outlet,
                         flow,
-                        since: Instant::now(),
+                        since: clock::now(),
                         answer: Bytes::new(),
                         share,
                     },
@@ -151,7 +152,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     // The number of results is reported only if it is zero: downstream parts may change others.
                     let mut end = context.message().clone().with_payload(Bytes::new());
                     end.end(0);
-                    let end = Envelope::new(end, flow, Instant::now());
+                    let end = Envelope::new(end, flow, clock::now());
                     outlet.send_done(end).await;
                 }
                 if let Some(feedback) = feedback {

@@ -4,7 +4,7 @@
 //! once through its [`Respond`]er: with the router's answer, or with `0` if there is none within the timeout.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::context::PartContext;
 use super::receive_loop::{handle_feedback, scatter};
+use crate::clock;
 use crate::failure::chain;
 use crate::flow::flow_of;
 use crate::message::Message;
@@ -94,7 +95,7 @@ impl<H: InboundHooks> RequestLoop<H> {
             outlet.take_remaining(1);
             let bytes = frames.iter().map(Bytes::len).sum();
             self.opened.counters.count(1, bytes);
-            let since = Instant::now();
+            let since = clock::now();
             let mut message = match decode_request(&frames) {
                 Ok(message) => message,
                 Err(cause) => {

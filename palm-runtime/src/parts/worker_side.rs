@@ -7,7 +7,6 @@
 //! have until the drain limit, and are returned then.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use super::context::PartContext;
 use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
+use crate::clock;
 use crate::discovery::Directory;
 use crate::discovery::descriptor;
 use crate::failure::{BoxError, chain};
@@ -226,7 +226,7 @@ impl TaskForwarder<'_> {
     }
 
     async fn pass_on(&mut self, received: &mut Vec<LinkArrival>) {
-        let since = Instant::now();
+        let since = clock::now();
         let counters = &self.opened.counters;
         let (mut count, mut bytes) = (0, 0);
         for arrival in received.drain(..) {

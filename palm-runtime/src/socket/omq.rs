@@ -23,6 +23,7 @@ use super::kind::Kind;
 use super::options::{Kill, SocketOptions};
 use super::subscriptions::SubscriptionEvent;
 use super::{Address, Frames, SocketClosed, TrySendError};
+use crate::clock;
 use crate::log_limit::LimitLog;
 
 /// A socket of `omq-tokio` with palm's settings.
@@ -193,7 +194,7 @@ impl Socket {
             .monitor_with_subscriptions()
             .await
             .map_err(|_| SocketClosed)?;
-        let now = Instant::now();
+        let now = clock::now();
         let known = peers
             .into_iter()
             .flat_map(|peer| {
@@ -364,7 +365,7 @@ impl SubscriptionEvents {
     fn subscription_event(&mut self, event: MonitorEvent) -> Option<SubscriptionEvent> {
         match event {
             MonitorEvent::Accepted { connection_id, .. } => {
-                self.connected.insert(connection_id, Instant::now());
+                self.connected.insert(connection_id, clock::now());
                 None
             }
             MonitorEvent::SubscribeReceived {
@@ -461,7 +462,7 @@ async fn limit_connections(socket: omq_tokio::Socket, mut monitor: MonitorStream
         for connection in surplus {
             // The peer may have closed it.
             let _ = socket.disconnect_peer(connection).await;
-            if let Some(times) = log.record(Instant::now()) {
+            if let Some(times) = log.record(clock::now()) {
                 tracing::warn!(
                     times,
                     connections = max,

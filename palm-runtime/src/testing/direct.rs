@@ -4,10 +4,11 @@
 //! code as in a component.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
 use crate::client::CallError;
+use crate::clock;
 use crate::context::ComponentContext;
 use crate::executor::Callable;
 use crate::executor::standalone;
@@ -94,14 +95,14 @@ impl<C: Callable> Direct<C> {
         function: Function<Input, Output>,
         argument: impl Argument<Input>,
     ) -> Result<Output::Value, CallError> {
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut answers = self.answers(function, argument, Wanted::First).await?;
         match answers.pop() {
             Some(answer) => read(function, answer),
             None => Err(CallError::Timeout {
                 function: function.to_string(),
                 input: None,
-                waited: begun.elapsed(),
+                waited: clock::since(begun),
                 cause: None,
             }),
         }
@@ -211,7 +212,7 @@ impl<C: Callable> Direct<C> {
         let executor = Executor::new(self.state.clone()).order(Order::AsDone);
         let (outlet, mut results) = queue(QueueLimits::default());
         let (calls, running) = standalone(executor, &self.context, &self.store, Some(outlet)).await;
-        let call = Envelope::new(message, IN_ORDER, Instant::now());
+        let call = Envelope::new(message, IN_ORDER, clock::now());
         let sent = calls.send(call).await;
         sent.expect("the inlet is open, and has capacity for one message");
         // Closes the queue, so that the executor ends after this call.

@@ -91,13 +91,9 @@ fn modules_import_lower_layers_only() {
     assert_none(&wrong, "imports against the layers of ARCHITECTURE.md");
 }
 
-/// What decides does no I/O, and time is an argument, except for deadlines and dropped leases.
+/// What decides does no I/O, and time is an argument.
 #[test]
 fn palm_proto_knows_no_runtime_socket_or_clock() {
-    let clocks = [
-        ("message/deadline.rs", "SystemTime::now"),
-        ("message/lease.rs", "Instant::now"),
-    ];
     let root = path("palm-proto/src");
     let mut found = Vec::new();
     for file in files("palm-proto/src", "rs") {
@@ -119,10 +115,42 @@ fn palm_proto_knows_no_runtime_socket_or_clock() {
             "std::thread",
         ] {
             if code.contains(io) {
-                found.push((inner.to_str().unwrap().to_owned(), io));
+                found.push(format!("{} in {}", io, inner.display()));
             }
         }
     }
-    let expected = clocks.map(|(file, clock)| (file.to_owned(), clock));
-    assert_eq!(found, expected, "I/O, threads and clocks in palm-proto");
+    assert_none(&found, "I/O, threads and clocks in palm-proto");
+}
+
+/// A test that pauses tokio's time pauses the runtime, except threads and measurements of work.
+#[test]
+fn palm_runtime_reads_the_clock_of_tokio() {
+    let expected = [
+        // Times of expiry that survive a restart.
+        "cache/file/table.rs",
+        "cache/file/writer.rs",
+        "clock.rs",
+        "link/liveness.rs",
+        "parts/handler.rs",
+    ];
+    let root = path("palm-runtime/src");
+    let mut found = Vec::new();
+    for file in files("palm-runtime/src", "rs") {
+        let inner = file.strip_prefix(&root).unwrap();
+        if is_test(inner) {
+            continue;
+        }
+        let code = code(&std::fs::read_to_string(&file).unwrap());
+        let is_tokios =
+            code.contains("use tokio::time::{Instant") || code.contains("use tokio::time::Instant");
+        let reads =
+            code.contains("Instant::now()") && !code.contains("tokio::time::Instant::now()");
+        if code.contains("SystemTime::now")
+            || (!is_tokios && (reads || code.contains(".elapsed()")))
+        {
+            found.push(inner.to_str().unwrap().to_owned());
+        }
+    }
+    found.sort();
+    assert_eq!(found, expected, "clocks of the system in palm-runtime");
 }

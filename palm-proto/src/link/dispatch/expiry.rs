@@ -1,6 +1,6 @@
 //! Timeouts of dispatch: deadlines of waiting tasks, calls of unknown functions, and the prefetching of stalled workers.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -25,8 +25,8 @@ pub(super) const MAX_UNKNOWN_NAMES: usize = 1000;
 impl Dispatch {
     /// Fails waiting tasks whose deadline has passed and calls of unknown functions, and detects stalled workers.
     ///
-    /// The owner calls it in regular intervals.
-    pub fn expire(&mut self, now: Instant, failed: &mut Vec<FailedTask>) {
+    /// The owner calls it in regular intervals. `today` is the same time as `now`, on the wall clock.
+    pub fn expire(&mut self, now: Instant, today: SystemTime, failed: &mut Vec<FailedTask>) {
         let is_stalled = |worker: &WorkerState| {
             worker.load > 0 && now.saturating_duration_since(worker.progress) >= STALL_TIMEOUT
         };
@@ -35,7 +35,7 @@ impl Dispatch {
         for key in changed.map(|(&key, _)| key).collect::<Vec<_>>() {
             self.change(key, |worker| worker.is_stalled = !worker.is_stalled);
         }
-        let today = Deadline::after(Duration::ZERO);
+        let today = Deadline::at(today);
         let mut pools = std::mem::take(&mut self.pools);
         for (index, pool) in pools.iter_mut().enumerate() {
             let is_unassignable = index == 0;

@@ -1,7 +1,7 @@
 //! Tests of scheduling and redelivery: at the bounds, and against models with random workers and faults.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
@@ -126,7 +126,7 @@ impl Rig {
     fn passed(&mut self, time: Duration) -> Vec<(FailureKind, String)> {
         self.now += time;
         let (now, mut failed) = (self.now, Vec::new());
-        self.dispatch.expire(now, &mut failed);
+        self.dispatch.expire(now, SystemTime::now(), &mut failed);
         let failed = failed.into_iter().map(|failed| failed.failure);
         failed
             .map(|failure| (failure.kind(), failure.chain()))
@@ -141,9 +141,12 @@ fn texts(failed: Vec<FailedTask>) -> Vec<String> {
 
 fn with_deadline(function: &'static str, deadline: Duration) -> Bytes {
     let frame = Message::new(function, "x").into_frame();
-    [&frame[..], &Deadline::after(deadline).encode()]
-        .concat()
-        .into()
+    [
+        &frame[..],
+        &Deadline::after(deadline, SystemTime::now()).encode(),
+    ]
+    .concat()
+    .into()
 }
 
 #[test]

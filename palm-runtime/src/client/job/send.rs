@@ -11,6 +11,7 @@ use super::Job;
 use crate::client::CallError;
 use crate::client::encode::extensions;
 use crate::client::in_flight::lock;
+use crate::clock;
 use crate::link::client::ResendPolicy;
 use crate::message::{Batch, Deadline, Share};
 use crate::part::BATCH;
@@ -142,7 +143,9 @@ impl<Value> Job<'_, Value> {
                 let _ = write!(self.id, "/{number}");
             }
             let payload = payload.map_err(|source| CallError::encode(steps, source))?;
-            let deadline = self.deadline.map(Deadline::after);
+            let deadline = self
+                .deadline
+                .map(|time| Deadline::after(time, clock::wall()));
             let share = is_tracked.then(|| Share::from_input(number));
             let mut memory = [0; 40];
             let extensions = extensions(deadline, share, &self.encoded_headers, &mut memory);

@@ -23,6 +23,7 @@ use super::session::{
     message_count,
 };
 use super::{SUBSCRIBER, WORKER};
+use crate::clock;
 use crate::link::header;
 use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, LinkReceipt};
 use crate::message::proto::LinkHello;
@@ -161,7 +162,7 @@ impl LinkClient {
             db_address,
             ..LinkHello::default()
         };
-        let now = Instant::now();
+        let now = clock::now();
         let pace = PrefetchWindow::new(concurrency as u64, prefetch, now);
         let session = new_session(&hello, pace.window(), options.heartbeat, now);
         let liveness = LinkLiveness::new(address, sockets);
@@ -226,7 +227,7 @@ impl LinkClient {
     pub(crate) fn set_lent(&self, tasks: u32) {
         let mut state = self.state();
         state.set_lent(tasks);
-        state.flush(Instant::now());
+        state.flush(clock::now());
     }
 
     /// Returns whether the peer is connected.
@@ -248,7 +249,7 @@ impl LinkClient {
         received: LinkReceipt,
         batch: &Batch,
     ) -> impl Iterator<Item = (Lease, Bytes)> + use<> {
-        let now = Instant::now();
+        let now = clock::now();
         let mut state = self.state();
         let component = state.session.component();
         let tasks = received.each(batch).map(|(task, _)| task);
@@ -278,7 +279,7 @@ impl LinkClient {
     }
 
     fn return_tasks(&self, revoke: impl Fn(&LeaseState) -> bool) -> usize {
-        let now = Instant::now();
+        let now = clock::now();
         let mut state = self.state();
         if state.session.is_over() || state.session.version() < RETURNS_VERSION {
             return 0;
@@ -298,7 +299,7 @@ impl LinkClient {
         let mut state = self.state();
         state.is_draining = true;
         state.session.drain();
-        state.flush(Instant::now());
+        state.flush(clock::now());
         // Waiting tasks check their condition again.
         self.changed.notify_waiters();
         self.changed.notify_one();
@@ -359,7 +360,7 @@ impl LinkClient {
 
     /// Queues messages. Those that one session does not deliver move to the next one, as `resend` says.
     pub(crate) fn send_all(&self, resend: ResendPolicy, messages: impl Iterator<Item = Batch>) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut state = self.state();
         state.submit_calls(now);
         for batch in messages {
@@ -376,7 +377,7 @@ impl LinkClient {
     pub(crate) async fn send_call(&self, resend: ResendPolicy, function: &str, frame: Bytes) {
         loop {
             {
-                let now = Instant::now();
+                let now = clock::now();
                 let mut state = self.state();
                 if state.has_capacity() {
                     if state.session.unacknowledged().0 < MIN_SHARED_CALLS {
@@ -398,7 +399,7 @@ impl LinkClient {
 
     /// Returns credit for consumed messages.
     pub(crate) fn consume(&self, messages: impl Iterator<Item = LinkReceipt>) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut state = self.state();
         for message in messages {
             if message.session == state.session_number {
@@ -425,7 +426,7 @@ impl LinkClient {
         results: impl Iterator<Item = Message>,
         batcher: &mut ResultBatcher,
     ) -> usize {
-        let now = Instant::now();
+        let now = clock::now();
         let mut state = self.state();
         let mut ended = 0;
         let mut returned = Vec::new();
@@ -493,7 +494,7 @@ impl LinkClient {
                 }
             };
             let sender = dealer.sender();
-            let connected = Instant::now();
+            let connected = clock::now();
             let conversed = tokio::select! {
                 biased;
                 conversed = self.drive_connection(dealer, silence_limit.get()) => conversed,
@@ -548,13 +549,13 @@ impl LinkClient {
         dealer: &mut Dealer,
         silence_limit: Duration,
     ) -> Result<(), SocketClosed> {
-        let mut begin = Instant::now();
+        let mut begin = clock::now();
         let mut planned = begin;
         let sender = dealer.sender();
         let mut seen = sender.peers_generation();
         let mut messages = Vec::new();
         loop {
-            let now = Instant::now();
+            let now = clock::now();
             if now.saturating_duration_since(planned)
                 > STALL_THRESHOLD.min(self.options.idle_timeout / 4)
             {
@@ -632,7 +633,7 @@ impl LinkClient {
     }
 
     fn receive(&self, messages: impl Iterator<Item = Frames>) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut state = self.state();
         let state = &mut *state;
         let mut arrivals = Vec::new();
@@ -841,15 +842,12 @@ impl ClientState {
             if !self.is_draining {
                 let header = self.session.close();
                 self.send(header::encode(&header), Vec::new());
-                self.end_session(false, Instant::now());
+                self.end_session(false, clock::now());
             }
             return;
         }
         self.session.consume(1, task.bytes);
-        self.submit(
-            TaggedBatch::new(task.tag & !1, Bytes::new()),
-            Instant::now(),
-        );
+        self.submit(TaggedBatch::new(task.tag & !1, Bytes::new()), clock::now());
     }
 
     /// Ends the session, and selects the messages for the next one. `is_settled` is set if the peer has handled
@@ -915,7 +913,8 @@ impl ClientState {
 }
 
 impl Lessor for LinkClient {
-    fn settle(&self, task: LinkReceipt, outcome: LeaseOutcome, now: Instant) {
+    fn settle(&self, task: LinkReceipt, outcome: LeaseOutcome) {
+        let now = clock::now();
         let mut state = self.state();
         if task.session != state.session_number {
             return;

@@ -41,6 +41,7 @@ use super::session::{SessionEvent, TaggedBatch, memory_bytes};
 use super::subscriptions::{SubscriptionEvent, SubscriptionTable};
 use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name};
 use crate::budget::Ledger;
+use crate::clock;
 use crate::id_map::IdMap;
 use crate::log_limit::LimitLog;
 use crate::message::Batch;
@@ -223,7 +224,7 @@ impl LinkServer {
         if let Some(now) = *self.time.lock().unwrap_or_else(PoisonError::into_inner) {
             return now;
         }
-        Instant::now()
+        clock::now()
     }
 
     pub(crate) fn options(&self) -> &LinkOptions {

@@ -6,6 +6,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 
 use super::{LinkServer, ServerState};
+use crate::clock;
 use crate::link::session::{TaggedBatch, memory_bytes};
 use crate::link::subscriptions::{
     LinkPublication, MAX_FOLLOWER_BYTES, MAX_FOLLOWERS, SUBSCRIBER_BACKLOG, SubscriptionEvent,
@@ -86,7 +87,7 @@ impl LinkServer {
     /// Returns whether [`wait_for_resubscriptions`](Self::wait_for_resubscriptions) would wait.
     pub(crate) fn awaits_resubscriptions(&self) -> bool {
         let resubscriptions_end = self.state().resubscriptions_end;
-        resubscriptions_end.is_some_and(|at| at > Instant::now())
+        resubscriptions_end.is_some_and(|at| at > clock::now())
     }
 
     /// Waits after a restart until former subscribers have had time to return, so that none misses a publication.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::peer::{PeerFate, PeerRole, SessionEnd};
 use super::{LinkServer, ServerState};
+use crate::clock;
 use crate::link::PeerKey;
 use crate::link::dispatch::WorkerLoss;
 use crate::message::proto::link_refusal::Kind;
@@ -88,7 +89,7 @@ impl LinkServer {
         let ServerState {
             dispatch, failed, ..
         } = &mut *state;
-        dispatch.expire(now, failed);
+        dispatch.expire(now, clock::wall(), failed);
         state.peer_log.tick(now);
         state.may_recount_tasks = true;
         shrink(&mut state.peers);

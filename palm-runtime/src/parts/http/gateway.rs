@@ -2,10 +2,10 @@
 //! requests, and [`HttpGateway`] listens.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::clock;
 use crate::failure::BoxError;
 use crate::flow::flow_of;
 use crate::http::{BoundListener, Gateway, GatewayComponent, Listener};
@@ -145,7 +145,7 @@ impl Inbound for GatewayRouter {
             {
                 messages.push(message);
             }
-            let since = Instant::now();
+            let since = clock::now();
             outlet.take_remaining(messages.len());
             let bytes = messages.iter().map(|message| message.payload().len()).sum();
             self.counters.count(messages.len(), bytes);
@@ -160,7 +160,7 @@ impl Inbound for GatewayRouter {
         // Requests that were accepted before are still routed.
         incoming.close();
         while let Some(message) = incoming.recv().await {
-            outlet.send_in(message, flow, Instant::now()).await;
+            outlet.send_in(message, flow, clock::now()).await;
         }
         Ok(())
     }

@@ -1,12 +1,11 @@
 //! Handles subscriptions at the PUB socket, and withholds answers while they may be stale.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::legacy::CallerGeneration;
 use super::publisher::Publisher;
+use crate::clock;
 use crate::discovery::{READY_PREFIX, Readiness};
 use crate::method::Shape;
 use crate::socket::{Peers, SocketClosed, SubscriptionChange};
@@ -23,7 +22,7 @@ impl<S: Shape> Publisher<S> {
         }
         for (topic, frame) in self.pending.release(topic.as_bytes()) {
             let recipients = self.publish.exact_subscribers(topic.as_bytes());
-            let now = Instant::now();
+            let now = clock::now();
             self.resend_buffer.record(now, &topic, &frame, recipients);
             self.publish(topic, frame).await?;
         }
@@ -42,7 +41,7 @@ impl<S: Shape> Publisher<S> {
             && !self.pending.contains(topic)
             && self
                 .stale
-                .is_suspect(Instant::now(), topic, subscribers, self.caller_generation())
+                .is_suspect(clock::now(), topic, subscribers, self.caller_generation())
     }
 
     /// Returns whether publications under `topic` are sent at the PUB socket. Answers to a client with a link are not,

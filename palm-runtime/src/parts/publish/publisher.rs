@@ -14,6 +14,7 @@ use bytestring::ByteString;
 
 use super::legacy::{ResendBuffer, STALE_TIMEOUT, StaleSubscriptions};
 use super::pending::{PendingPublications, Retention};
+use crate::clock;
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
 use crate::link::LinkPublication;
@@ -244,7 +245,7 @@ impl<S: Shape> Publisher<S> {
             return self.publish(topic, frame).await;
         }
         tracing::debug!(%topic, is_stale, "keeping a publication until a subscriber arrives");
-        let now = Instant::now();
+        let now = clock::now();
         let len = frame.len();
         if is_stale {
             let until = now + STALE_TIMEOUT.min(self.pending.time());
@@ -268,7 +269,7 @@ impl<S: Shape> Publisher<S> {
         let recipients = self.publish.exact_subscribers(topic.as_bytes());
         if !recipients.is_empty() {
             self.stale
-                .record_answer(Instant::now(), &topic, recipients, caller_generation);
+                .record_answer(clock::now(), &topic, recipients, caller_generation);
         }
         if self.has_subscriber(&topic) {
             self.linked.push(LinkPublication {

@@ -1,6 +1,6 @@
 //! Publications without a subscriber: keeps them, expires them, and answers the callers of those that are dropped.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use super::legacy::STALE_TIMEOUT;
 use super::pending::{Publication, Retention};
 use super::publisher::Publisher;
+use crate::clock;
 use crate::failure::CallFailure;
 use crate::function::has_next_step;
 use crate::link::LinkPublication;
@@ -32,7 +33,7 @@ impl<S: Shape> Publisher<S> {
             }
             self.handle_subscriptions().await?;
         }
-        while let Some(topic) = self.stale.expire(Instant::now() + STALE_TIMEOUT) {
+        while let Some(topic) = self.stale.expire(clock::now() + STALE_TIMEOUT) {
             self.publish_withheld(&topic).await?;
         }
         let dropped = self.pending.release(b"");
@@ -41,7 +42,7 @@ impl<S: Shape> Publisher<S> {
     }
 
     pub(super) async fn expire(&mut self) -> Result<(), SocketClosed> {
-        let now = Instant::now();
+        let now = clock::now();
         while let Some(topic) = self.stale.expire(now) {
             self.publish_withheld(&topic).await?;
         }
@@ -61,7 +62,7 @@ impl<S: Shape> Publisher<S> {
 
     /// Keeps a publication until its topic has a subscriber.
     pub(super) fn add_pending(&mut self, topic: ByteString, frame: Bytes, retention: Retention) {
-        let now = Instant::now();
+        let now = clock::now();
         if retention == Retention::Short {
             self.unfollowed.add(now);
         }
@@ -89,7 +90,7 @@ impl<S: Shape> Publisher<S> {
             } else if !self.publish.is_subscribed(client.as_bytes()) {
                 dropped.extend(
                     self.pending
-                        .push(Instant::now(), client, frame, Retention::Full),
+                        .push(clock::now(), client, frame, Retention::Full),
                 );
             } else if self.publish.try_send(client.into_bytes(), frame).is_err() {
                 lost += 1;

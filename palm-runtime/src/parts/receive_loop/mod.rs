@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use backlog::{BacklogItem, ReceiveBacklog};
 use bytes::Bytes;
 
+use crate::clock;
 use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
 use crate::failure::catch_panic;
@@ -186,7 +187,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         if arrivals.is_empty() {
             return;
         }
-        let since = Instant::now();
+        let since = clock::now();
         let messages = |arrival: &SourceEvent| match arrival {
             SourceEvent::Messages { batch, .. } => batch.len(),
             SourceEvent::Paused(..) => usize::MAX / 2,

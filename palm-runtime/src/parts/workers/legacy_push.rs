@@ -1,10 +1,11 @@
 //! Pushes tasks to legacy workers, and redelivers those without a result within `ack_wait`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::scheduler::{TaskBacklog, TaskScheduler};
+use crate::clock;
 use crate::component_state::OverdueTasks;
 use crate::failure::CallFailure;
 use crate::fair_queue::Flow;
@@ -61,7 +62,7 @@ impl TaskScheduler<'_> {
         if let Some(mut pushed) = self.state.pushed()
             && let Ok(message) = Message::decode(task.clone())
         {
-            pushed.push(Instant::now(), message.task_number(), task);
+            pushed.push(clock::now(), message.task_number(), task);
         }
     }
 
@@ -73,13 +74,13 @@ impl TaskScheduler<'_> {
             let Some(next) = self.state.pushed().map(|mut pushed| pushed.next_due()) else {
                 return std::future::pending().await;
             };
-            let look = Instant::now() + POLL_INTERVAL;
+            let look = clock::now() + POLL_INTERVAL;
             let at = next.map_or(look, |at| at.min(look));
             tokio::time::sleep_until(at.into()).await;
             let due = self
                 .state
                 .pushed()
-                .map(|mut pushed| pushed.due(Instant::now()));
+                .map(|mut pushed| pushed.due(clock::now()));
             if let Some(due) = due
                 && due != OverdueTasks::default()
             {

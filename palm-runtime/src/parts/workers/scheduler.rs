@@ -5,11 +5,12 @@
 //! worker does, the links change, or the deadline of the task passes.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::legacy_balance::{LegacyWorkers, MAX_TASKS_PER_LEGACY_WORKER};
+use crate::clock;
 use crate::component_state::ComponentState;
 use crate::executor::log_failure;
 use crate::failure::{CallFailure, FailureKind};
@@ -67,10 +68,10 @@ impl TaskScheduler<'_> {
         const WORKER_TIMEOUT: Duration = Duration::from_millis(500);
         const INTERVAL: Duration = Duration::from_millis(50);
         stop.stopped().await;
-        let mut since = Instant::now();
-        while since.elapsed() < WORKER_TIMEOUT {
+        let mut since = clock::now();
+        while clock::since(since) < WORKER_TIMEOUT {
             if self.state.any_worker().await.unwrap_or(false) {
-                since = Instant::now();
+                since = clock::now();
             }
             tokio::time::sleep(INTERVAL).await;
         }
@@ -290,7 +291,7 @@ impl TaskScheduler<'_> {
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
         let late = async {
             match deadline {
-                Some(deadline) => tokio::time::sleep(deadline.left()).await,
+                Some(deadline) => tokio::time::sleep(deadline.left(clock::wall())).await,
                 None => std::future::pending().await,
             }
         };
@@ -389,7 +390,7 @@ impl TaskScheduler<'_> {
             replies.answer(&failed.encode());
         }
         let flow = flow_of(&failed);
-        self.outlet.send_failed(failed, flow, Instant::now()).await;
+        self.outlet.send_failed(failed, flow, clock::now()).await;
     }
 }
 

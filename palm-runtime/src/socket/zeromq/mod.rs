@@ -24,7 +24,7 @@ mod subscriptions;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -43,6 +43,7 @@ use super::kind::Kind;
 use super::options::SocketOptions;
 use super::subscriptions::SubscriptionEvent;
 use super::{Address, Frames, SocketClosed, TrySendError};
+use crate::clock;
 
 /// Time in which tasks may close their listeners, even with a linger of zero.
 const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -279,7 +280,7 @@ impl Socket {
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let mut state = self.0.state();
         state.events = Some(sender);
-        let now = Instant::now();
+        let now = clock::now();
         let added = |queue: &PeerQueue| {
             let (id, prefixes) = (queue.id, queue.prefixes.clone());
             prefixes

@@ -1,13 +1,12 @@
 //! The subscriptions that a PUB receives, and those that a SUB requests.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zeromq::ZmqMessage;
 
 use super::{SocketCore, SocketState};
+use crate::clock;
 use crate::socket::SocketClosed;
 use crate::socket::subscriptions::SubscriptionEvent;
 
@@ -61,7 +60,7 @@ impl SocketCore {
             Some(1) => {
                 let prefix = frame.slice(1..);
                 queue.prefixes.push(prefix.clone());
-                state.send_event(SubscriptionEvent::Added(id, prefix, Instant::now()));
+                state.send_event(SubscriptionEvent::Added(id, prefix, clock::now()));
             }
             Some(0) => {
                 let prefix = frame.slice(1..);

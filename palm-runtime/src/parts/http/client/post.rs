@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::{HttpConnection, HttpError, Retry};
+use crate::clock;
 use crate::component_state::ComponentState;
 use crate::failure::{BoxError, chain};
 use crate::message::{Deadline, Message};
@@ -150,7 +151,9 @@ impl HttpPoster {
                 };
                 let delay = delay.map(|delay| after.unwrap_or(delay).min(max_delay));
                 // An attempt after the deadline would hide the cause behind a timeout.
-                delay.filter(|delay| deadline.is_none_or(|deadline| *delay < deadline.left()))
+                delay.filter(|delay| {
+                    deadline.is_none_or(|deadline| *delay < deadline.left(clock::wall()))
+                })
             })
             .notify(|error, delay| {
                 let cause = chain(error);

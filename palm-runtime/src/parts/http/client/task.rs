@@ -1,12 +1,12 @@
 //! A task at an HTTP worker: from the message that a part upstream sends to the result that is routed on.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::HttpError;
 use super::post::HttpPoster;
+use crate::clock;
 use crate::executor::log_failure;
 use crate::failure::{CallFailure, FailureKind};
 use crate::message::proto::Extensions;
@@ -22,7 +22,7 @@ impl HttpPoster {
         outlet: &Outlet,
         counters: &PartCounters,
     ) {
-        let since = Instant::now();
+        let since = clock::now();
         let Envelope {
             message,
             flow,
@@ -63,12 +63,12 @@ impl HttpPoster {
             return Err(CallFailure::cancelled());
         }
         let deadline = Deadline::from_extension(extensions.deadline);
-        if deadline.is_some_and(Deadline::has_passed) {
+        if deadline.is_some_and(|deadline| deadline.has_passed(clock::wall())) {
             return Err(CallFailure::late());
         }
         let late = async {
             match deadline {
-                Some(deadline) => tokio::time::sleep(deadline.left()).await,
+                Some(deadline) => tokio::time::sleep(deadline.left(clock::wall())).await,
                 None => std::future::pending().await,
             }
         };
