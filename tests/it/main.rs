@@ -63,3 +63,4 @@ mod testing;
 mod tls;
 mod typed;
 mod waiting;
+mod worker_session;

@@ -662,11 +662,22 @@ pub struct LinkHeader {
     /// the `concurrency` of its `hello`.
     #[prost(uint32, tag = "21")]
     pub lent: u32,
+    /// The number of the first list in `cancelled`, or of the next list if there is none. Sent to workers, from
+    /// version 5 on, as are `cancelled` and `received_cancelled`.
+    #[prost(uint64, tag = "22")]
+    pub first_cancelled: u64,
+    /// Lists of cancelled calls, which use no credit. Each has the `client` field of a call in each line; a `+` ahead of
+    /// it revokes the cancellation.
+    #[prost(bytes = "bytes", repeated, tag = "23")]
+    pub cancelled: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Acknowledges all lists with lower numbers.
+    #[prost(uint64, tag = "24")]
+    pub received_cancelled: u64,
 }
 /// Introduces the connecting side.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinkHello {
-    /// The highest version of links that the sender speaks: 3.
+    /// The highest version of links that the sender speaks: 5.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The sender's role: `worker`, `client` or `subscriber`.

@@ -59,7 +59,8 @@ impl ComponentStore {
             .extend(keys.into_iter().map(|(key, value)| (key, value.into())));
     }
 
-    fn configured(&self, key: &str) -> Option<Bytes> {
+    /// Returns the value of a key of the configuration.
+    pub(crate) fn configured(&self, key: &str) -> Option<Bytes> {
         let configuration = self.configuration.read();
         let configuration = configuration.unwrap_or_else(PoisonError::into_inner);
         configuration.get(key).cloned()

@@ -28,9 +28,8 @@ use crate::part::{Binding, InboundHooks, LegacyAddress};
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
 use crate::parts::{
-    CacheService, CancelConnection, PubService, PullConnection, PullService, PushConnection,
-    RegistrationConnection, SubConnection, TaskOptions, WorkerPullService, WorkerPushService,
-    to_master,
+    CacheService, PubService, PullConnection, PullService, PushConnection, SubConnection,
+    TaskOptions, WorkerPullService, WorkerPushService, to_master,
 };
 use crate::socket::{Address, SocketError};
 
@@ -375,7 +374,6 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         // The keys are named from the master's side: it pushes where workers pull.
         let pull_from = endpoint(&self.push_address, "worker_push_address");
         let push_to = endpoint(&self.pull_address, "worker_pull_address");
-        let cancelled_at = endpoint(&None, "pub_address");
 
         let options = TaskOptions {
             link: self.settings.link.clone(),
@@ -405,8 +403,6 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
             .register_outbound(executor, "Executor")
             .route("Push");
         template.register_outbound(results, "Push");
-        template.register_bypass(CancelConnection::to(cancelled_at), "Cancel");
-        template.register_bypass(RegistrationConnection::to(directory), "Offer");
         Ok(template)
     }
 }

@@ -211,7 +211,7 @@ impl ServerTemplate {
             links,
         };
         let descriptor = descriptor::encode(self.kind, &self.name, offer);
-        if state.functions.add(&descriptor).is_err() {
+        if state.functions.add_descriptor(&descriptor).is_err() {
             tracing::error!("bug in palm: a descriptor that cannot be read");
         }
         store.configure([(descriptor::KEY.to_owned(), descriptor)]);

@@ -53,6 +53,11 @@ pub(crate) fn encode(kind: Option<ComponentKind>, name: &str, offer: Advertiseme
     descriptor.encode_to_vec()
 }
 
+/// Returns whether the component serves peers of this role over links.
+pub(crate) fn offers_link(descriptor: &Descriptor, role: &str) -> bool {
+    descriptor.links.iter().any(|offered| offered == role)
+}
+
 /// Returns `descriptor` with the current peers: the followers, and whether there are legacy workers.
 pub(crate) fn with_peers(
     descriptor: Bytes,

@@ -64,17 +64,17 @@ impl Directory {
 
     /// Waits until the component serves peers of this role.
     ///
-    /// Returns `true` if it serves them over links, and `false` if only at the legacy socket whose address is under
-    /// `key`. Logs a component that does neither, and repeats the request, since it may be replaced. Cancel safe.
-    pub(crate) async fn serves_role(&self, role: &'static str, key: &'static str) -> bool {
+    /// Returns its descriptor, which lists the role if it serves such peers over links; otherwise it serves them at the
+    /// legacy socket whose address is under `key`. Logs a component that does neither, and repeats the request, since it may be replaced. Cancel safe.
+    pub(crate) async fn serves_role(&self, role: &'static str, key: &'static str) -> Descriptor {
         const RETRY_INTERVAL: Duration = Duration::from_secs(1);
         loop {
             let descriptor = self.descriptor().await;
-            let is_linked = descriptor.links.iter().any(|offered| offered == role);
+            let is_linked = descriptor::offers_link(&descriptor, role);
             // A legacy component may not have set all of its keys yet.
             if is_linked || descriptor.version.is_empty() || self.has_key(key).await {
                 self.unfit.clear();
-                return is_linked;
+                return descriptor;
             }
             let unfit = unfit(role, &descriptor, self.request.address());
             if self.unfit.set(&unfit) {

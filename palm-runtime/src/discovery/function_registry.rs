@@ -1,7 +1,7 @@
 //! The function registry of a master: the functions that its workers have registered.
 //!
-//! A worker registers its functions by the verb `offer` at the master's `db_address` (`proto/README.md`, part 2). Legacy
-//! workers register nothing, so the registry may be incomplete.
+//! A worker registers its functions by the `hello` of its link, or by the verb `offer` at the master's `db_address`
+//! (`proto/README.md`, part 2). Legacy workers register nothing, so the registry may be incomplete.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,19 +56,26 @@ pub(crate) struct RegistrationOutcome {
 }
 
 impl FunctionRegistry {
-    /// Registers the functions of a worker's descriptor, within the limits of the registry.
-    pub(crate) fn add(&self, descriptor: &[u8]) -> Result<RegistrationOutcome, RegistrationError> {
+    /// Registers the functions of a worker's descriptor, as [`add`](Self::add) does.
+    pub(crate) fn add_descriptor(
+        &self,
+        descriptor: &[u8],
+    ) -> Result<RegistrationOutcome, RegistrationError> {
         if descriptor.len() > MAX_DESCRIPTOR_BYTES {
             let bytes = descriptor.len();
             return Err(RegistrationError::TooLarge { bytes });
         }
-        let descriptor = Descriptor::decode(descriptor)?;
+        Ok(self.add(Descriptor::decode(descriptor)?.functions))
+    }
+
+    /// Registers functions of workers, within the limits of the registry.
+    pub(crate) fn add(&self, added: Vec<Function>) -> RegistrationOutcome {
         let registered = self.0.lock();
         let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
         let RegisteredFunctions { functions, bytes } = &mut *registered;
         let mut is_new = false;
         let mut rejected = 0;
-        for function in descriptor.functions {
+        for function in added {
             let known = functions.get(&function.name);
             if known == Some(&function) {
                 continue;
@@ -89,7 +96,7 @@ impl FunctionRegistry {
         let rejected = (rejected > 0).then_some(RegistrationError::Full {
             functions: rejected,
         });
-        Ok(RegistrationOutcome { is_new, rejected })
+        RegistrationOutcome { is_new, rejected }
     }
 
     /// Returns the registered functions by name.
@@ -130,10 +137,16 @@ mod tests {
             let rejected = None;
             Ok(RegistrationOutcome { is_new, rejected })
         };
-        assert_eq!(registry.add(&descriptor(&["foo", "bar"])), added(true));
-        assert_eq!(registry.add(&descriptor(&["bar", "baz"])), added(true));
-        assert_eq!(registry.add(&descriptor(&["foo"])), added(false));
-        assert!(registry.add(&[0xff]).is_err());
+        assert_eq!(
+            registry.add_descriptor(&descriptor(&["foo", "bar"])),
+            added(true)
+        );
+        assert_eq!(
+            registry.add_descriptor(&descriptor(&["bar", "baz"])),
+            added(true)
+        );
+        assert_eq!(registry.add_descriptor(&descriptor(&["foo"])), added(false));
+        assert!(registry.add_descriptor(&[0xff]).is_err());
         let names: Vec<_> = registry.functions().keys().cloned().collect();
         assert_eq!(names, ["bar", "baz", "foo"]);
     }
@@ -158,11 +171,11 @@ mod tests {
         let registry = FunctionRegistry::default();
         let long = documented([0], MAX_FUNCTION_BYTES);
         let full = |functions| Some(RegistrationError::Full { functions });
-        let outcome = registry.add(&long).unwrap();
+        let outcome = registry.add_descriptor(&long).unwrap();
         assert_eq!((outcome.is_new, outcome.rejected), (false, full(1)));
         let huge = documented([0], MAX_DESCRIPTOR_BYTES);
         assert!(matches!(
-            registry.add(&huge),
+            registry.add_descriptor(&huge),
             Err(RegistrationError::TooLarge { .. })
         ));
         let bytes = || {
@@ -174,7 +187,9 @@ mod tests {
         };
         let mut rejected = 0;
         for number in 0..100 {
-            let outcome = registry.add(&documented([number], 60_000)).unwrap();
+            let outcome = registry
+                .add_descriptor(&documented([number], 60_000))
+                .unwrap();
             rejected += usize::from(outcome.rejected.is_some());
         }
         let listed = registry.functions().len();
@@ -186,11 +201,16 @@ mod tests {
         assert_eq!(listed + rejected, 100);
         // Registering a function again with fewer bytes frees the difference.
         for number in 0..listed {
-            assert!(registry.add(&documented([number], 0)).unwrap().is_new);
+            assert!(
+                registry
+                    .add_descriptor(&documented([number], 0))
+                    .unwrap()
+                    .is_new
+            );
         }
         assert!(bytes() < 1000);
         let many = documented(0..MAX_FUNCTIONS + 10, 0);
-        assert_eq!(registry.add(&many).unwrap().rejected, full(10));
+        assert_eq!(registry.add_descriptor(&many).unwrap().rejected, full(10));
         assert_eq!(registry.functions().len(), MAX_FUNCTIONS);
     }
 
@@ -206,7 +226,9 @@ mod tests {
             functions: vec![function("one", false), function("several", true)],
             ..Descriptor::default()
         };
-        registry.add(&descriptor.encode_to_vec()).unwrap();
+        registry
+            .add_descriptor(&descriptor.encode_to_vec())
+            .unwrap();
         let has_one = ["one", "several", "unknown"].map(|name| registry.has_one_result(name));
         assert_eq!(has_one, [true, false, false]);
     }

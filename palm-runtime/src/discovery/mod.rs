@@ -16,7 +16,7 @@ pub(crate) use control_verb::ControlVerb;
 pub(crate) use directory::{Directory, unfit};
 pub use endpoint::IntoAddress;
 pub(crate) use endpoint::{Endpoint, ParsedAddress};
-pub(crate) use function_registry::{FunctionRegistry, RegistrationError};
+pub(crate) use function_registry::{FunctionRegistry, RegistrationError, RegistrationOutcome};
 pub(crate) use readiness::{
     READY_PREFIX, Readiness, UPSTREAM_TIMEOUT, ready_topic, until_upstream_connected,
 };

@@ -4,8 +4,9 @@
 //! control requests there as well, hence the name of this module.
 //!
 //! The service dispatches each message: headers of links to the link server, cache requests to the cache's service, and
-//! the component's own verbs to the functions in this file: `cancel` (cancels calls) and `offer` (registers a worker's
-//! functions).
+//! the component's own verbs to the functions in this file: `cancel` (cancels calls) and `offer` (registers the functions
+//! of a worker without a link of the current version). It also registers the functions that workers list when they open
+//! sessions, and forwards cancelled calls to their links.
 //!
 //! [`CacheService::run`] never awaits a request in its loop, since links share the socket: requests run concurrently
 //! (`running`), wait for a slot (`waiting`), or wait for a change (`watching`). Each holds a reservation of a byte
@@ -28,7 +29,9 @@ use crate::cache::service::{
 use crate::cache::{CacheError, ComponentStore};
 use crate::clock;
 use crate::component_state::ComponentState;
-use crate::discovery::{ControlVerb, IntoAddress, ParsedAddress, RegistrationError, descriptor};
+use crate::discovery::{
+    ControlVerb, IntoAddress, ParsedAddress, RegistrationError, RegistrationOutcome, descriptor,
+};
 use crate::failure::catch_panic;
 use crate::failure::{BoxError, chain};
 use crate::link::is_header;
@@ -163,6 +166,7 @@ impl Bypass for CacheService {
         let mut waiting = VecDeque::new();
         let mut departures = (!links.offered().is_empty()).then(|| reply.departures());
         let mut others = Vec::new();
+        let mut cancelled = state.cancellations.relay();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = clock::now();
@@ -189,6 +193,10 @@ impl Bypass for CacheService {
                     // detection of disconnected peers.
                     gone = gone(&mut departures) => {
                         links.record_disconnect(&gone?);
+                        None
+                    }
+                    list = cancelled.next(), if departures.is_some() => {
+                        links.cancel(&list);
                         None
                     }
                     _ = ticks.tick(), if departures.is_some() => {
@@ -226,8 +234,20 @@ impl Bypass for CacheService {
             };
             if !others.is_empty() {
                 if departures.is_some() {
-                    for client in links.receive(others.drain(..)) {
+                    let opened = links.receive(others.drain(..));
+                    for client in opened.clients {
                         state.cancellations.restore(&client);
+                    }
+                    if !opened.functions.is_empty() {
+                        let registered = state.functions.add(opened.functions);
+                        if let Err(error) = list_functions(store, state, registered) {
+                            let cause = chain(&error);
+                            let mut log =
+                                rejected_log.lock().unwrap_or_else(PoisonError::into_inner);
+                            if log.record(clock::now(), &cause).is_some() {
+                                tracing::warn!("functions of workers were not registered: {cause}");
+                            }
+                        }
                     }
                 } else {
                     others.clear();
@@ -301,8 +321,6 @@ enum ControlError {
     Registration(#[from] RegistrationError),
     #[error("the component's descriptor cannot be read")]
     Descriptor(#[from] prost::DecodeError),
-    #[error(transparent)]
-    Cache(#[from] CacheError),
 }
 
 /// Handles one request: a verb of the component itself, or of its cache.
@@ -318,12 +336,10 @@ async fn handle(
     };
     let outcome = match verb {
         ControlVerb::Cancel => cancel(state, message.payload()),
-        ControlVerb::Offer => register(store, state, message.payload()).await,
+        ControlVerb::Offer => register(store, state, message.payload()),
     };
     match outcome {
         Ok(reply) => Ok(Handled::Reply(reply)),
-        // The component logs a failing store once, whichever verb reads it.
-        Err(ControlError::Cache(error)) => Err(error.into()),
         Err(error) => Err(ServiceError::Control(error.into()).into()),
     }
 }
@@ -338,23 +354,33 @@ fn cancel(state: &ComponentState, topics: &Bytes) -> Result<Bytes, ControlError>
 }
 
 /// Registers the functions of a worker, if the component has workers.
-async fn register(
+fn register(
     store: &ComponentStore,
     state: &ComponentState,
     worker: &Bytes,
 ) -> Result<Bytes, ControlError> {
     if state.workers.get().is_some() {
-        let registered = state.functions.add(worker)?;
-        if registered.is_new {
-            let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
-            let descriptor = descriptor::listing(&descriptor, &state.functions.functions())?;
-            store.configure([(descriptor::KEY.to_owned(), descriptor)]);
-        }
-        if let Some(rejected) = registered.rejected {
-            return Err(rejected.into());
-        }
+        let registered = state.functions.add_descriptor(worker)?;
+        list_functions(store, state, registered)?;
     }
     Ok(Bytes::from_static(b"1"))
+}
+
+/// Lists newly registered functions in the component's descriptor.
+fn list_functions(
+    store: &ComponentStore,
+    state: &ComponentState,
+    registered: RegistrationOutcome,
+) -> Result<(), ControlError> {
+    if registered.is_new {
+        let descriptor = store.configured(descriptor::KEY).unwrap_or_default();
+        let descriptor = descriptor::listing(&descriptor, &state.functions.functions())?;
+        store.configure([(descriptor::KEY.to_owned(), descriptor)]);
+    }
+    match registered.rejected {
+        Some(rejected) => Err(rejected.into()),
+        None => Ok(()),
+    }
 }
 
 impl LiveKeys for ComponentState {

@@ -26,7 +26,6 @@
 //! [`Inbound`](crate::part::Inbound), [`Outbound`](crate::part::Outbound) or [`Bypass`](crate::part::Bypass).
 
 mod bypass;
-mod cancel;
 mod context;
 mod control;
 mod handler;
@@ -39,7 +38,6 @@ mod pull;
 mod push;
 mod push_pull;
 mod receive_loop;
-mod register_functions;
 mod reply;
 mod request_loop;
 mod subscribe;
@@ -49,7 +47,6 @@ mod workers;
 pub use crate::discovery::IntoAddress;
 pub use crate::part::BypassSender;
 pub use bypass::{NoProducer, PullBypassConnection, PushBypassConnection, RepBypassService};
-pub(crate) use cancel::CancelConnection;
 pub use control::CacheService;
 pub use handler::Handler;
 #[cfg(feature = "http")]
@@ -61,7 +58,6 @@ pub use publish::{PendingLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
 pub use push_pull::PushPullService;
-pub(crate) use register_functions::RegistrationConnection;
 pub use reply::{RepConnection, RepService};
 pub use subscribe::SubConnection;
 pub(crate) use worker_side::{TaskOptions, to_master};

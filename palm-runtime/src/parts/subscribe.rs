@@ -13,8 +13,10 @@ use super::receive_loop::{
 };
 use crate::cache::ComponentStore;
 use crate::component_state::ComponentState;
-use crate::discovery::{Directory, Endpoint, IntoAddress};
-use crate::discovery::{Readiness, UPSTREAM_TIMEOUT, ready_topic, until_upstream_connected};
+use crate::discovery::{
+    Directory, Endpoint, IntoAddress, Readiness, UPSTREAM_TIMEOUT, descriptor, ready_topic,
+    until_upstream_connected,
+};
 use crate::failure::BoxError;
 use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
 use crate::link::{CANCEL_TOPIC, SUBSCRIBER, Subscription};
@@ -104,17 +106,12 @@ impl<H> SubConnection<H> {
 }
 
 impl<H: InboundHooks> SubConnection<H> {
-    /// Receives the messages over a link.
-    async fn run_linked(self, directory: Arc<Directory>, outlet: Outlet) -> Result<(), BoxError> {
+    /// Receives the messages of a publisher over a link.
+    async fn run_linked(self, publisher: Publisher, outlet: Outlet) -> Result<(), BoxError> {
         let (opened, store) = self.opened.expect("a part is opened before it runs");
-        let topic = match self.previous {
-            Some(topic) => topic,
-            None => tokio::select! {
-                () = outlet.stopped() => return Ok(()),
-                name = directory.value("name") => name,
-            },
-        };
-        let address = directory.request().address();
+        let topic = self.previous.unwrap_or(publisher.name);
+        let request = publisher.directory.request();
+        let address = request.address();
         store.configure(self.key.map(|key| (key, address.to_string())));
         let cancelled = String::from_utf8_lossy(CANCEL_TOPIC).into_owned();
         let following = Subscription {
@@ -130,7 +127,7 @@ impl<H: InboundHooks> SubConnection<H> {
             ..LinkSettings::following(SUBSCRIBER, name, following)
         };
         let options = opened.state.links.options().clone();
-        let (link, arrivals) = LinkClient::new(address, &opened.options, introduction, options);
+        let (link, arrivals) = LinkClient::sharing(request, &opened.options, introduction, options);
         let state = &opened.state;
         let mut source = LinkTopicSource {
             link: link.clone(),
@@ -174,14 +171,23 @@ impl<H: InboundHooks> SubConnection<H> {
     }
 }
 
+/// A publisher that offers links, as its descriptor says.
+struct Publisher {
+    directory: Arc<Directory>,
+    name: String,
+}
+
 /// Waits until the publisher answers, and returns it if it offers a link. Cancel safe.
-async fn offering(endpoint: &Endpoint) -> Option<Arc<Directory>> {
+async fn offering(endpoint: &Endpoint) -> Option<Publisher> {
     let Endpoint::Discovered(directory, _) = endpoint else {
         // The user has configured the address of a socket.
         return None;
     };
-    let is_offered = directory.serves_role(SUBSCRIBER, "pub_address").await;
-    is_offered.then(|| directory.clone())
+    let descriptor = directory.serves_role(SUBSCRIBER, "pub_address").await;
+    descriptor::offers_link(&descriptor, SUBSCRIBER).then(|| Publisher {
+        directory: directory.clone(),
+        name: descriptor.name,
+    })
 }
 
 /// The publications of one topic over a link.
@@ -282,7 +288,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
                 false => None,
             }
         };
-        let directory = tokio::select! {
+        let publisher = tokio::select! {
             () = outlet.stopped() => {
                 let cause = self.endpoint.wait_cause();
                 if let Some(cause) = cause {
@@ -290,10 +296,10 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
                 }
                 return Ok(());
             }
-            directory = offering => directory,
+            publisher = offering => publisher,
         };
-        if let Some(directory) = directory {
-            return self.run_linked(directory, outlet).await;
+        if let Some(publisher) = publisher {
+            return self.run_linked(publisher, outlet).await;
         }
         let (opened, store) = self.opened.expect("a part is opened before it runs");
         let locate = async {

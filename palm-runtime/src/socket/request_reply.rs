@@ -4,6 +4,9 @@
 //! ZeroMQ library, pylm's included, returns the frames before the delimiter with its reply (RFC 28/REQREP). The number
 //! identifies the request, so a lost reply does not block others. A [`Reply`] is a ROUTER, and its [`Responder`]s
 //! return these frames to the peers.
+//!
+//! The DEALER of a [`Request`] may be shared with another protocol, whose owner takes it
+//! ([`Request::take_dealer`]) and passes on the replies that it receives.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backend::{Receiver, Socket};
-use super::router_dealer::RouterSender;
+use super::router_dealer::{DealerSender, RouterSender};
 use super::{
     Address, Dealer, Frames, Peers, Router, RouterDepartures, SocketClosed, SocketError,
     SocketOptions, TrySendError,
@@ -42,9 +46,18 @@ pub struct Request(Arc<RequestInner>);
 #[derive(Debug)]
 struct RequestInner {
     address: Address,
-    socket: Arc<Socket>,
+    /// The socket, which is replaced if its owner opens another connection.
+    socket: Mutex<Arc<Socket>>,
     pending: Arc<Pending>,
-    _replies: AbortOnDropHandle<()>,
+    /// Receives replies, unless another owner of the socket does.
+    reader: Mutex<Option<ReplyReader>>,
+}
+
+/// The task that receives replies. It returns the receiver when `stop` is cancelled.
+#[derive(Debug)]
+struct ReplyReader {
+    stop: CancellationToken,
+    task: AbortOnDropHandle<Receiver>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +70,19 @@ struct PendingReplies {
 }
 
 impl Pending {
+    /// Passes a reply to the request that it belongs to. A late or unknown one is dropped.
+    fn receive(&self, frames: &[Bytes]) {
+        let [id, delimiter, body] = frames else {
+            return;
+        };
+        let id = id[..].try_into().map(u64::from_be_bytes);
+        if let (true, Ok(id)) = (delimiter.is_empty(), id)
+            && let Some(sender) = self.lock().replies.remove(&id)
+        {
+            let _ = sender.send(body.clone());
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, PendingReplies> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,13 +109,44 @@ impl Request {
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         let (socket, receiver) = Dealer::connect(address, options).await?.split();
         let pending = Arc::<Pending>::default();
-        let replies = tokio::spawn(match_replies(receiver, pending.clone()));
+        let stop = CancellationToken::new();
+        let reader = read_replies(receiver, pending.clone(), stop.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(reader));
         Ok(Self(Arc::new(RequestInner {
             address: address.clone(),
-            socket,
+            socket: Mutex::new(socket),
             pending,
-            _replies: AbortOnDropHandle::new(replies),
+            reader: Mutex::new(Some(ReplyReader { stop, task })),
         })))
+    }
+
+    fn socket(&self) -> Arc<Socket> {
+        let socket = self.0.socket.lock();
+        socket.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the socket, whose messages the caller receives from now on: it passes replies to
+    /// [`receive_reply`](Self::receive_reply). `None` if another owner has the socket.
+    ///
+    /// If the future is dropped, no further replies arrive until [`use_dealer`](Self::use_dealer) is called.
+    pub(crate) async fn take_dealer(&self) -> Option<Dealer> {
+        let reader = self.0.reader.lock();
+        let reader = reader.unwrap_or_else(PoisonError::into_inner).take();
+        let ReplyReader { stop, task } = reader?;
+        stop.cancel();
+        let receiver = task.await.ok()?;
+        Some(Dealer::from_parts(self.socket(), receiver))
+    }
+
+    /// Sends requests over another socket from now on, which replaces one that was [taken](Self::take_dealer).
+    pub(crate) fn use_dealer(&self, dealer: DealerSender) {
+        let socket = self.0.socket.lock();
+        *socket.unwrap_or_else(PoisonError::into_inner) = dealer.into_socket();
+    }
+
+    /// Receives a reply that has arrived at a socket that was [taken](Self::take_dealer).
+    pub(crate) fn receive_reply(&self, frames: &[Bytes]) {
+        self.0.pending.receive(frames);
     }
 
     /// The address that it connects to.
@@ -98,7 +155,21 @@ impl Request {
     }
 
     pub(crate) fn peers(&self) -> Peers {
-        Peers(self.0.socket.clone())
+        Peers(self.socket())
+    }
+
+    /// Sends a message over the current socket. Cancel safe: the message is queued or it is not.
+    async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
+        loop {
+            let socket = self.socket();
+            if socket.send(frames.clone()).await.is_ok() {
+                return Ok(());
+            }
+            if Arc::ptr_eq(&socket, &self.socket()) {
+                return Err(SocketClosed);
+            }
+            // The socket was replaced.
+        }
     }
 
     /// Sends a request and returns its reply.
@@ -125,8 +196,8 @@ impl Request {
         };
         let id = Bytes::copy_from_slice(&id.to_be_bytes());
         let exchange = async {
-            let frames = [id, Bytes::new(), body].into_iter().collect();
-            self.0.socket.send(frames).await?;
+            self.send([id, Bytes::new(), body].into_iter().collect())
+                .await?;
             reply.await.map_err(|_| RequestError::Closed(SocketClosed))
         };
         match tokio::time::timeout(timeout, exchange).await {
@@ -136,22 +207,22 @@ impl Request {
     }
 }
 
-async fn match_replies(mut receiver: Receiver, pending: Arc<Pending>) {
+async fn read_replies(
+    mut receiver: Receiver,
+    pending: Arc<Pending>,
+    stop: CancellationToken,
+) -> Receiver {
     let mut messages = Vec::new();
-    while receiver.recv_many(&mut messages, 256).await.is_ok() {
-        for frames in messages.drain(..) {
-            let pending_reply = match &frames[..] {
-                [id, delimiter, body] if delimiter.is_empty() => id[..]
-                    .try_into()
-                    .ok()
-                    .and_then(|id| pending.lock().replies.remove(&u64::from_be_bytes(id)))
-                    .map(|sender| (sender, body.clone())),
-                _ => None,
-            };
-            // A late or unknown reply is dropped.
-            if let Some((sender, body)) = pending_reply {
-                let _ = sender.send(body);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return receiver,
+            received = receiver.recv_many(&mut messages, 256) => if received.is_err() {
+                // The socket is closed.
+                return receiver;
             }
+        }
+        for frames in messages.drain(..) {
+            pending.receive(&frames);
         }
     }
 }

@@ -168,6 +168,11 @@ impl Dealer {
         DealerSender(self.socket.clone())
     }
 
+    /// Undoes [`split`](Self::split).
+    pub(super) fn from_parts(socket: Arc<Socket>, receiver: Receiver) -> Self {
+        Self { socket, receiver }
+    }
+
     /// Splits the socket, for two tasks.
     pub(super) fn split(self) -> (Arc<Socket>, Receiver) {
         (self.socket, self.receiver)
@@ -187,6 +192,10 @@ impl DealerSender {
     /// Sends a message if a connected peer has capacity, and returns it otherwise.
     pub(crate) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         self.0.try_send(frames)
+    }
+
+    pub(super) fn into_socket(self) -> Arc<Socket> {
+        self.0
     }
 
     /// Returns whether a peer is connected.

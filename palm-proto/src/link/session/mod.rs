@@ -14,6 +14,7 @@
 //!
 //! The section on links in `proto/README.md` specifies the wire.
 
+mod cancelled;
 mod inbox;
 mod outbox;
 mod tagged_batch;
@@ -34,15 +35,19 @@ use crate::message::{Batch, BatchScope};
 pub use inbox::CreditWindow;
 pub use tagged_batch::{TASK_TAG_STEP, TaggedBatch, memory_bytes, message_count};
 
+use cancelled::CancelledLists;
 use inbox::{Inbox, Offset};
 use outbox::Outbox;
 use timers::{DueFlags, Timers};
 
 /// The highest version of the link protocol that this implementation speaks.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The lowest version of the link protocol that is accepted.
 pub const MIN_VERSION: u32 = 1;
+
+/// The first version in which a worker registers its functions by its `hello`, and receives cancelled calls in headers.
+pub const WORKER_CONTROL_VERSION: u32 = 5;
 
 /// The first version in which workers return tasks that they will not run.
 pub const RETURNS_VERSION: u32 = 3;
@@ -65,6 +70,8 @@ pub enum SessionEvent {
     Messages(TaggedBatch),
     /// The peer drains: it accepts no messages beyond its credit.
     Draining,
+    /// A list of cancelled calls has arrived.
+    Cancelled(Bytes),
     /// The last message that the peer will send has arrived.
     Finished,
     /// The peer does not know this session any more, which is over.
@@ -119,6 +126,7 @@ pub struct Session {
     refusal: Option<LinkRefusal>,
     outbox: Outbox,
     inbox: Inbox,
+    cancelled: CancelledLists,
     timers: Timers,
     /// Reports that are due in the next header although no timer has fired.
     due: DueFlags,
@@ -186,6 +194,7 @@ impl Session {
             refusal: None,
             outbox: Outbox::default(),
             inbox: Inbox::new(window),
+            cancelled: CancelledLists::default(),
             timers: Timers::new(heartbeat, now),
             due: DueFlags::default(),
             capacity: Capacity::MAX,
@@ -214,6 +223,18 @@ impl Session {
             self.timers.progress_at = now;
         }
         self.outbox.push(item);
+    }
+
+    /// Queues a list of cancelled calls, which overtakes messages and needs no credit. It is dropped if the peer does not
+    /// know such lists, or has not acknowledged many of them.
+    pub fn submit_cancelled(&mut self, list: Bytes, now: Instant) {
+        if self.version() < WORKER_CONTROL_VERSION {
+            return;
+        }
+        if self.outbox.items.is_empty() && self.cancelled.is_acknowledged() {
+            self.timers.progress_at = now;
+        }
+        self.cancelled.push(list);
     }
 
     /// Returns the version that both ends speak: the lowest one until the peer has introduced itself.
@@ -413,6 +434,7 @@ impl Session {
     /// `ACK_DELAY`, or when the owner calls [`transmit`](Self::transmit) for another reason.
     pub fn retry_from(&mut self, first: u64) {
         self.outbox.rewind_to(first);
+        self.cancelled.rewind();
         self.due.answer = true;
     }
 
@@ -449,8 +471,16 @@ impl Session {
                 format!("peer acknowledged {received} messages, but only {sent} were sent");
             return self.refuse(&reason, events);
         }
+        if !self.cancelled.acknowledge(header.received_cancelled) {
+            let received = header.received_cancelled;
+            let reason = format!(
+                "peer acknowledged {received} lists of cancelled calls, but fewer were sent"
+            );
+            return self.refuse(&reason, events);
+        }
         if header.hello.is_some() || header.welcome.is_some() || header.resend {
             self.outbox.rewind();
+            self.cancelled.rewind();
         }
         if self.outbox.has_progressed {
             self.timers.acknowledged_at = now;
@@ -515,8 +545,9 @@ impl Session {
             // A peer repeats messages because it does not know that they have arrived.
             self.timers.delay_ack(now);
         }
+        let is_list_missing = !self.receive_cancelled(now, header, events);
         let is_gap = header.first > received && self.blocked_bytes.is_none();
-        if is_gap && self.timers.is_resend_due(now) {
+        if (is_gap || is_list_missing) && self.timers.is_resend_due(now) {
             self.timers.resend_requested_at = Some(now);
             self.due.resend = true;
         }
@@ -536,6 +567,28 @@ impl Session {
             let is_settled = header.finished && received == end;
             events.push(SessionEvent::Closed { is_settled });
         }
+    }
+
+    /// Receives the lists of cancelled calls of a header. Returns whether none is missing ahead of them.
+    fn receive_cancelled(
+        &mut self,
+        now: Instant,
+        header: &LinkHeader,
+        events: &mut Vec<SessionEvent>,
+    ) -> bool {
+        if header.first_cancelled == self.cancelled.received && header.cancelled.is_empty() {
+            return true;
+        }
+        let lists = self
+            .cancelled
+            .receive(header.first_cancelled, &header.cancelled);
+        let Some(lists) = lists else {
+            return false;
+        };
+        events.extend(lists.into_iter().map(SessionEvent::Cancelled));
+        // A peer repeats lists because it does not know that they have arrived.
+        self.timers.delay_ack(now);
+        true
     }
 
     /// Handles `hello` and `welcome`. Returns whether the rest of the header is to be handled.
@@ -609,6 +662,8 @@ impl Session {
             finished: self.is_finishing && self.outbox.is_transmitted(),
             in_place: self.subscriptions_ready,
             lent: self.lent_slots,
+            first_cancelled: self.cancelled.next_number(),
+            received_cancelled: self.cancelled.received,
             ..header::new(self.id.clone())
         }
     }
@@ -670,6 +725,7 @@ impl Session {
         let due = hello_due.is_some()
             || welcome.is_some()
             || !items.is_empty()
+            || (self.is_open && self.cancelled.is_due())
             || self.due.any()
             || probe
             || self.timers.is_ack_due(now)
@@ -701,8 +757,14 @@ impl Session {
         if tags.iter().all(|tag| *tag == 0) {
             tags.clear();
         }
+        let (first_cancelled, cancelled) = match self.is_open {
+            true => self.cancelled.next(),
+            false => (self.cancelled.next_number(), Vec::new()),
+        };
         let header = LinkHeader {
             first,
+            first_cancelled,
+            cancelled,
             tags,
             sizes,
             tag_step,
@@ -721,7 +783,7 @@ impl Session {
 
     /// Returns when the peer is probed for a sign of life, or for an acknowledgement that is overdue.
     fn probe_at(&self) -> Option<Instant> {
-        let has_unacknowledged = self.outbox.sent > self.outbox.base;
+        let has_unacknowledged = self.outbox.sent > self.outbox.base || self.cancelled.is_awaited();
         // The accepting end sends no heartbeats: it answers those of its peer.
         let has_heartbeat = matches!(self.side, Side::Connects { .. });
         self.timers.probe_at(has_unacknowledged, has_heartbeat)

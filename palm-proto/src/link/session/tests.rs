@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::cancelled::{MAX_HEADER_LIST_BYTES, MAX_LISTS};
 use super::outbox::{MAX_TRANSMISSION_BYTES, MAX_TRANSMISSION_MESSAGES};
 use super::timers::{ACK_DELAY, MIN_HEARTBEAT_INTERVAL, RETRY_INTERVAL};
 use super::*;
@@ -39,6 +40,8 @@ struct End {
     events: Vec<SessionEvent>,
     /// The received messages, with their tags.
     messages: Vec<(u64, Bytes)>,
+    /// The received lists of cancelled calls.
+    cancelled: Vec<Bytes>,
     /// Number of consumed messages.
     consumed: usize,
 }
@@ -50,6 +53,7 @@ impl End {
             window,
             events: Vec::new(),
             messages: Vec::new(),
+            cancelled: Vec::new(),
             consumed: 0,
         }
     }
@@ -66,6 +70,7 @@ impl End {
                     let tags = numbers.map(|index| tag + index * step);
                     self.messages.extend(tags.zip(batch.frames()));
                 }
+                SessionEvent::Cancelled(list) => self.cancelled.push(list),
                 event => self.events.push(event),
             }
         }
@@ -92,6 +97,8 @@ struct Pair {
     ends: [End; 2],
     under_way: [VecDeque<Transmission>; 2],
     submitted: [u64; 2],
+    /// Number of lists of cancelled calls that were submitted at the accepting end.
+    cancelled: u64,
     transmissions: usize,
     /// Number of transmitted messages, retransmissions included.
     transmitted: [usize; 2],
@@ -128,6 +135,7 @@ impl Pair {
             ends: [End::new(connecting, connects), End::new(accepting, accepts)],
             under_way: Default::default(),
             submitted: [0, 0],
+            cancelled: 0,
             transmissions: 0,
             transmitted: [0, 0],
         }
@@ -145,6 +153,16 @@ impl Pair {
         self.submitted[end] += len;
         let now = self.now;
         self.ends[end].session.submit(batch(number, len), now);
+    }
+
+    /// Submits a list at the accepting end, if the common version is known.
+    fn cancel(&mut self) {
+        let session = &mut self.ends[1].session;
+        if session.version() >= WORKER_CONTROL_VERSION {
+            let list = Bytes::copy_from_slice(&self.cancelled.to_be_bytes());
+            session.submit_cancelled(list, self.now);
+            self.cancelled += 1;
+        }
     }
 
     fn transmit(&mut self, end: usize) {
@@ -182,7 +200,7 @@ impl Pair {
     /// Delivers and consumes all messages without faults, until both ends are idle at this time.
     fn exchange(&mut self) {
         let before = self.transmissions;
-        let submitted = self.submitted.iter().sum::<u64>() as usize;
+        let submitted = (self.submitted.iter().sum::<u64>() + self.cancelled) as usize;
         loop {
             let mut is_idle = true;
             for end in [0, 1] {
@@ -204,10 +222,14 @@ impl Pair {
     }
 
     fn is_settled(&self) -> bool {
-        [0, 1].iter().all(|&end| {
-            self.ends[end].session.is_acknowledged()
-                && self.ends[1 - end].messages.len() as u64 == self.submitted[end]
-        })
+        let cancelled = self.ends[0].cancelled.len() as u64;
+        let are_known = self.ends[1].session.cancelled.is_acknowledged();
+        are_known
+            && cancelled == self.cancelled
+            && [0, 1].iter().all(|&end| {
+                self.ends[end].session.is_acknowledged()
+                    && self.ends[1 - end].messages.len() as u64 == self.submitted[end]
+            })
     }
 
     /// Runs without faults until all messages are acknowledged.
@@ -245,6 +267,9 @@ impl Pair {
             });
             assert!(numbers.eq(0..self.submitted[end]), "in order, each once");
         }
+        let lists = self.ends[0].cancelled.iter();
+        let lists = lists.map(|list| u64::from_be_bytes(list[..].try_into().unwrap()));
+        assert!(lists.eq(0..self.cancelled), "in order, each once");
     }
 }
 
@@ -423,6 +448,11 @@ fn peer_that_violates_the_protocol_is_refused() {
         "peer acknowledged 1 messages, but only 0 were sent",
     );
     check_refused(
+        |header| header.received_cancelled = 1,
+        0,
+        "peer acknowledged 1 lists of cancelled calls, but fewer were sent",
+    );
+    check_refused(
         |header| header.tags = vec![1],
         2,
         "the header lists 1 tags for 2 messages or batches",
@@ -480,6 +510,8 @@ enum Step {
         end: usize,
         bytes: usize,
     },
+    /// Submits a list of cancelled calls.
+    Cancel,
     Wait {
         milliseconds: u64,
     },
@@ -494,6 +526,7 @@ fn regular_step() -> impl Strategy<Value = Step> {
         6 => end.clone().prop_map(|end| Step::Transmit { end }),
         6 => end.clone().prop_map(|end| Step::Deliver { end }),
         3 => (end, 1..5_usize).prop_map(|(end, count)| Step::Consume { end, count }),
+        2 => Just(Step::Cancel),
         1 => Just(Step::Wait { milliseconds: 1 }),
     ]
 }
@@ -512,10 +545,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Pair {
-    /// Returns the number of messages that have not arrived.
+    /// Returns the number of messages and lists that have not arrived.
     fn missing(&self) -> usize {
         let missing = |end: usize| self.submitted[end] as usize - self.ends[1 - end].messages.len();
-        missing(0) + missing(1)
+        missing(0) + missing(1) + self.cancelled as usize - self.ends[0].cancelled.len()
     }
 
     fn take(&mut self, step: Step) {
@@ -547,6 +580,7 @@ impl Pair {
                 };
                 self.ends[end].session.set_capacity(capacity, self.now);
             }
+            Step::Cancel => self.cancel(),
             Step::Wait { milliseconds } => self.now += Duration::from_millis(milliseconds),
         }
     }
@@ -599,7 +633,7 @@ proptest! {
     fn session_survives_arbitrary_headers_and_transmits_no_more_for_them(
         headers in prop::collection::vec(
             (
-                (0..4_u64, any::<u64>(), 0..4_u64, any::<u64>()),
+                (0..4_u64, any::<u64>(), 0..4_u64, any::<u64>(), 0..3_u64, 0..3_u64),
                 prop::collection::vec(any::<u64>(), 0..3),
                 (prop::collection::vec(0..9_u64, 0..3), prop::collection::vec(0..3_u64, 0..3)),
                 any::<[bool; 6]>(),
@@ -615,7 +649,7 @@ proptest! {
                 pair.submit(1, 10);
             }
             for (numbers, tags, (sizes, groups), flags, frames) in &headers {
-                let (first, large_first, received, credit) = *numbers;
+                let (first, large_first, received, credit, first_list, received_lists) = *numbers;
                 let [answer, resend, draining, finished, large, greets] = *flags;
                 let header = LinkHeader {
                     first: if large { large_first } else { first },
@@ -625,6 +659,9 @@ proptest! {
                     tags: tags.clone(),
                     sizes: sizes.clone(),
                     groups: groups.clone(),
+                    first_cancelled: first_list,
+                    cancelled: vec![Bytes::from_static(b"list"); *frames],
+                    received_cancelled: received_lists,
                     answer,
                     resend,
                     draining,
@@ -954,6 +991,78 @@ fn limited_session_receives_no_more_messages_than_its_limit() {
     pair.exchange();
     assert_eq!(pair.ends[1].messages.len(), 3);
     assert_eq!(pair.ends[0].session.take_unsent().len(), 2);
+}
+
+#[test]
+fn cancelled_calls_overtake_messages_without_credit() {
+    let mut pair = Pair::new([window(1, 1000); 2]);
+    pair.settle();
+    // The second message has no credit.
+    pair.submit(1, 0);
+    pair.submit(1, 0);
+    pair.transmit(1);
+    pair.deliver(1);
+    pair.cancel();
+    pair.cancel();
+    pair.transmit(1);
+    let [transmission] = pair.under_way[1].make_contiguous() else {
+        panic!("one header is enough");
+    };
+    assert_eq!(transmission.header.cancelled.len(), 2);
+    assert!(transmission.frames.is_empty());
+    pair.deliver(1);
+    assert_eq!(pair.ends[0].cancelled.len(), 2);
+    assert_eq!(pair.ends[0].messages.len(), 1);
+    let acknowledgement = pair.transmitted_after(0, ACK_DELAY);
+    assert_eq!(acknowledgement.header.received_cancelled, 2);
+    pair.ends[1].receive(pair.now, acknowledgement);
+    assert!(pair.ends[1].session.cancelled.is_acknowledged());
+}
+
+#[test]
+fn lost_list_of_cancelled_calls_is_requested_again() {
+    let mut pair = open(10, 1000);
+    pair.cancel();
+    pair.transmit(1);
+    pair.under_way[1].clear();
+    pair.cancel();
+    pair.transmit(1);
+    pair.deliver(1);
+    assert!(pair.ends[0].cancelled.is_empty());
+    pair.settle();
+    pair.assert_delivered();
+    assert_eq!(pair.ends[0].cancelled.len(), 2);
+}
+
+#[test]
+fn unacknowledged_lists_of_cancelled_calls_are_bounded_in_number_and_per_header() {
+    let mut pair = open(10, 1000);
+    let now = pair.now;
+    let session = &mut pair.ends[1].session;
+    let list = Bytes::from(vec![b'x'; MAX_HEADER_LIST_BYTES / 2 + 1]);
+    for _ in 0..MAX_LISTS + 3 {
+        session.submit_cancelled(list.clone(), now);
+    }
+    pair.transmit(1);
+    let lengths: Vec<_> = pair.under_way[1]
+        .iter()
+        .map(|sent| sent.header.cancelled.len())
+        .collect();
+    assert!(lengths.iter().all(|&length| length == 2));
+    assert_eq!(lengths.iter().sum::<usize>(), MAX_LISTS);
+}
+
+#[test]
+fn peer_of_an_earlier_version_is_sent_no_cancelled_calls() {
+    let hello = LinkHello {
+        version: WORKER_CONTROL_VERSION - 1,
+        ..hello()
+    };
+    let mut pair = Pair::introduced_by(hello, [window(10, 1000); 2]);
+    pair.settle();
+    let now = pair.now;
+    pair.ends[1].session.submit_cancelled("call".into(), now);
+    assert!(pair.ends[1].session.transmit(now).is_none());
 }
 
 #[test]

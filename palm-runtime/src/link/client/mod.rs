@@ -20,16 +20,18 @@ use super::liveness::LinkLiveness;
 use super::options::LinkOptions;
 use super::session::{
     CreditWindow, LIVENESS_VERSION, RETURNS_VERSION, Session, SessionEvent, TaggedBatch, VERSION,
-    message_count,
+    WORKER_CONTROL_VERSION, message_count,
 };
 use super::{SUBSCRIBER, WORKER};
+use crate::cancellation::Cancellations;
 use crate::clock;
-use crate::link::header;
+use crate::link::{header, is_header};
 use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, LinkReceipt};
 use crate::message::proto::LinkHello;
 use crate::message::{Batch, BatchScope, Message};
 use crate::socket::{
-    Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
+    Address, Dealer, DealerSender, Frames, Request, SocketClosed, SocketError, SocketOptions,
+    TrySendError,
 };
 use crate::wait_cause::{Connecting, WaitCause};
 
@@ -89,6 +91,9 @@ pub(crate) struct LinkClient {
     calls_added: Notify,
     liveness: Arc<LinkLiveness>,
     arrivals: mpsc::UnboundedSender<Vec<LinkArrival>>,
+    /// The requests that travel over the same connection.
+    requests: Option<Request>,
+    cancellations: Option<Arc<Cancellations>>,
     connecting: Connecting,
     /// The reason of the peer's last refusal.
     refused: WaitCause,
@@ -122,6 +127,8 @@ struct ClientState {
     retry_at: Option<Instant>,
     /// Whether any session was ever open.
     is_open: bool,
+    /// The last session whose peer does not handle registration and cancellation over the link; 0 if there was none.
+    older_session: u64,
     events: Vec<SessionEvent>,
     tasks: OpenTasks,
     liveness: Arc<LinkLiveness>,
@@ -135,6 +142,29 @@ impl LinkClient {
         introduction: LinkSettings,
         options: LinkOptions,
     ) -> (Arc<Self>, LinkArrivals) {
+        Self::with_requests(address, None, sockets, introduction, options)
+    }
+
+    /// Creates a link over the connection of `requests`. Requests need a task that [`drive`](Self::drive)s the link from
+    /// then on, and fail once it is closed.
+    pub(crate) fn sharing(
+        requests: &Request,
+        sockets: &SocketOptions,
+        introduction: LinkSettings,
+        options: LinkOptions,
+    ) -> (Arc<Self>, LinkArrivals) {
+        let address = requests.address();
+        let requests = Some(requests.clone());
+        Self::with_requests(address, requests, sockets, introduction, options)
+    }
+
+    fn with_requests(
+        address: &Address,
+        requests: Option<Request>,
+        sockets: &SocketOptions,
+        introduction: LinkSettings,
+        options: LinkOptions,
+    ) -> (Arc<Self>, LinkArrivals) {
         let LinkSettings {
             role,
             name,
@@ -144,6 +174,7 @@ impl LinkClient {
             weight,
             concurrency,
             prefetch,
+            cancellations,
         } = introduction;
         let (arrivals, batches) = mpsc::unbounded_channel();
         let received = LinkArrivals::new(batches);
@@ -188,6 +219,7 @@ impl LinkClient {
                 is_lost: false,
                 retry_at: None,
                 is_open: false,
+                older_session: 0,
                 events: Vec::new(),
                 tasks: OpenTasks::default(),
                 liveness: liveness.clone(),
@@ -196,6 +228,8 @@ impl LinkClient {
             calls_added: Notify::new(),
             liveness,
             arrivals,
+            requests,
+            cancellations,
             connecting: Connecting::new(address),
             refused: WaitCause::default(),
         };
@@ -238,6 +272,13 @@ impl LinkClient {
     /// Waits until the first session is open. Cancel safe.
     pub(crate) async fn opened(&self) {
         self.wait_until(|state| state.is_open).await;
+    }
+
+    /// Waits until a session later than number `after` is open, whose peer does not register the functions of a `hello`
+    /// and reports no cancelled calls over the link. Returns its number. Cancel safe.
+    pub(crate) async fn older_session(&self, after: u64) -> u64 {
+        self.wait_until(|state| state.older_session > after).await;
+        self.state().older_session
     }
 
     /// Leases the tasks of a received batch. Returns each task that is to run here, with its message.
@@ -488,7 +529,14 @@ impl LinkClient {
             let dealer = match &mut *slot {
                 Some(dealer) => dealer,
                 None => {
-                    let dealer = Dealer::connect(&self.address, &self.sockets).await?;
+                    let shared = match &self.requests {
+                        Some(requests) => requests.take_dealer().await,
+                        None => None,
+                    };
+                    let dealer = match shared {
+                        Some(shared) => shared,
+                        None => self.connect().await?,
+                    };
                     self.state().dealer = Some(dealer.sender());
                     slot.insert(dealer)
                 }
@@ -513,11 +561,26 @@ impl LinkClient {
             silence_limit.connection_ended(is_received, fastrand::f32());
             self.state().dealer = None;
             self.changed.notify_waiters();
-            if let Some(dealer) = slot.take() {
-                dealer.close(Duration::ZERO).await;
+            // Requests wait for the new socket, so it replaces the old one before that is closed.
+            let dealer = self.connect().await?;
+            {
+                let mut state = self.state();
+                state.dealer = Some(dealer.sender());
+                state.session.reconnected();
             }
-            self.state().session.reconnected();
+            if let Some(silent) = slot.replace(dealer) {
+                silent.close(Duration::ZERO).await;
+            }
         }
+    }
+
+    /// Opens a connection, which requests use as well.
+    async fn connect(&self) -> Result<Dealer, SocketError> {
+        let dealer = Dealer::connect(&self.address, &self.sockets).await?;
+        if let Some(requests) = &self.requests {
+            requests.use_dealer(dealer.sender());
+        }
+        Ok(dealer)
     }
 
     /// Logs why the connection is missing, if it is for longer than a moment. Never completes. Cancel safe.
@@ -639,6 +702,12 @@ impl LinkClient {
         let mut arrivals = Vec::new();
         let is_subscriber = self.hello.role == SUBSCRIBER;
         for mut frames in messages {
+            if let Some(requests) = &self.requests
+                && !frames.first().is_some_and(|first| is_header(first))
+            {
+                requests.receive_reply(&frames);
+                continue;
+            }
             let mut frames = frames.drain(..);
             let header = frames.next().and_then(header::decode);
             let Some(header) = header else {
@@ -656,6 +725,9 @@ impl LinkClient {
                         state.is_open = true;
                         self.refused.clear();
                         state.show_life();
+                        if state.session.version() < WORKER_CONTROL_VERSION {
+                            state.older_session = state.session_number;
+                        }
                     }
                     SessionEvent::Messages(item) => {
                         let messages = item.len() as u64;
@@ -679,6 +751,11 @@ impl LinkClient {
                     }
                     SessionEvent::SubscriptionsReady => {
                         arrivals.push(LinkArrival::SubscriptionsReady)
+                    }
+                    SessionEvent::Cancelled(list) => {
+                        if let Some(cancellations) = &self.cancellations {
+                            cancellations.cancel(&list);
+                        }
                     }
                     SessionEvent::Draining => state.handle_draining(),
                     SessionEvent::Finished => state.peer_finished = true,

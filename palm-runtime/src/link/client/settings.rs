@@ -1,6 +1,9 @@
 //! How a link introduces itself, and what happens to its messages when the peer has forgotten them.
 
+use std::sync::Arc;
+
 use super::Prefetch;
+use crate::cancellation::Cancellations;
 use crate::link::Subscription;
 use crate::message::proto::Function;
 
@@ -19,6 +22,8 @@ pub(crate) struct LinkSettings {
     /// Number of messages that are handled at once.
     pub(crate) concurrency: usize,
     pub(crate) prefetch: Prefetch,
+    /// The cancelled calls of a worker, to which those of its master are added.
+    pub(crate) cancellations: Option<Arc<Cancellations>>,
 }
 
 impl LinkSettings {
@@ -33,6 +38,7 @@ impl LinkSettings {
             weight: 0,
             concurrency: 1,
             prefetch: Prefetch::Fixed(4095),
+            cancellations: None,
         }
     }
 }

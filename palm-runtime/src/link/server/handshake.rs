@@ -11,7 +11,7 @@ use super::{LinkServer, ServerState, truncate_name};
 use crate::fair_queue::MAX_WEIGHT;
 use crate::link::session::{CreditWindow, MIN_VERSION, Session};
 use crate::link::subscriptions::{PeerOrigin, Subscription};
-use crate::link::{CLIENT, PeerKey, SUBSCRIBER, WORKER};
+use crate::link::{CLIENT, PeerKey, SUBSCRIBER, WORKER, WORKER_CONTROL_VERSION};
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHello, LinkRefusal};
 
@@ -111,6 +111,9 @@ impl LinkServer {
         // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
         let role = if hello.role == WORKER {
+            if hello.version >= WORKER_CONTROL_VERSION {
+                state.opened.functions.extend_from_slice(&hello.functions);
+            }
             PeerRole::Worker {
                 functions: hello.functions.clone(),
                 concurrency: hello.concurrency,
@@ -126,7 +129,7 @@ impl LinkServer {
         };
         if hello.role == CLIENT {
             *state.callers.entry(name.clone()).or_default() += 1;
-            state.returned_clients.push(name.clone());
+            state.opened.clients.push(name.clone());
         }
         let window = match hello.role == SUBSCRIBER {
             false => WINDOW,
@@ -167,7 +170,7 @@ impl LinkServer {
             match state.subscriptions.is_retained(key) {
                 _ if hello.role == CLIENT => state.peer_log.client_connected(&name, now),
                 true => tracing::info!(subscriber = %name, "subscriber connected"),
-                // Workers and clients open such sessions for cancellations and answers.
+                // Clients open such sessions for answers, and workers of versions below 5 for cancellations.
                 false => tracing::debug!(peer = %name, "subscriber connected"),
             }
         }

@@ -45,7 +45,7 @@ use crate::clock;
 use crate::id_map::IdMap;
 use crate::log_limit::LimitLog;
 use crate::message::Batch;
-use crate::message::proto::LinkHeader;
+use crate::message::proto::{Function, LinkHeader};
 use crate::socket::{Frames, RouterSender};
 
 mod handshake;
@@ -86,6 +86,15 @@ pub(crate) struct LinkServer {
     /// The time in a test; `None` for the system's.
     #[cfg(test)]
     time: Mutex<Option<Instant>>,
+}
+
+/// What peers have reported by opening sessions, for the owner of the socket.
+#[derive(Debug, Default)]
+pub(crate) struct OpenedSessions {
+    /// The ids of clients. If their calls were cancelled because they had vanished, the cancellation is revoked.
+    pub(crate) clients: Vec<Arc<str>>,
+    /// The functions of workers, which are to be registered.
+    pub(crate) functions: Vec<Function>,
 }
 
 /// The number of connected workers, with the number and time of its changes.
@@ -159,8 +168,8 @@ struct ServerState {
     may_recount_tasks: bool,
     /// The memory of the `hello`s, by session.
     hello_memory: Ledger<PeerKey>,
-    /// Clients that have opened a session since this list was last taken.
-    returned_clients: Vec<Arc<str>>,
+    /// The sessions that were opened since this was last taken.
+    opened: OpenedSessions,
     peer_log: PeerLog,
 }
 
@@ -204,7 +213,7 @@ impl LinkServer {
                 assigned_task_bytes: 0,
                 may_recount_tasks: true,
                 hello_memory: Ledger::new(MAX_HELLOS_BYTES),
-                returned_clients: Vec::new(),
+                opened: OpenedSessions::default(),
                 peer_log: PeerLog::default(),
             }),
             workers: watch::Sender::default(),
@@ -281,11 +290,8 @@ impl LinkServer {
         roles
     }
 
-    /// Receives messages of links, each preceded by its routing id.
-    ///
-    /// Returns the ids of clients that have opened a session: if their calls were cancelled because they had
-    /// vanished, the cancellation is revoked.
-    pub(crate) fn receive(&self, messages: impl Iterator<Item = Frames>) -> Vec<Arc<str>> {
+    /// Receives messages of links, each preceded by its routing id. Returns the sessions that they have opened.
+    pub(crate) fn receive(&self, messages: impl Iterator<Item = Frames>) -> OpenedSessions {
         let now = self.now();
         let mut state = self.state();
         for frames in messages {
@@ -293,7 +299,23 @@ impl LinkServer {
         }
         state.assign(now);
         self.flush(&mut state, now);
-        std::mem::take(&mut state.returned_clients)
+        std::mem::take(&mut state.opened)
+    }
+
+    /// Sends a list of cancelled calls to all workers whose sessions have such lists.
+    pub(crate) fn cancel(&self, list: &Bytes) {
+        let now = self.now();
+        let mut state = self.state();
+        let ServerState {
+            peers, scheduled, ..
+        } = &mut *state;
+        for peer in peers.values_mut() {
+            if let PeerRole::Worker { .. } = peer.role {
+                peer.session.submit_cancelled(list.clone(), now);
+                peer.schedule(scheduled);
+            }
+        }
+        self.flush(&mut state, now);
     }
 
     fn receive_frames(&self, state: &mut ServerState, mut frames: Frames, now: Instant) {
@@ -386,7 +408,10 @@ impl LinkServer {
                         self.progressed.notify_waiters();
                     }
                 }
-                SessionEvent::Forgotten | SessionEvent::SubscriptionsReady => {}
+                // Only workers are sent lists of cancelled calls.
+                SessionEvent::Forgotten
+                | SessionEvent::SubscriptionsReady
+                | SessionEvent::Cancelled(_) => {}
                 SessionEvent::Closed { .. } => {
                     state.log_end(key, "left", now);
                     if !state.retain(key, now) {

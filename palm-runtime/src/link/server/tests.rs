@@ -100,6 +100,7 @@ impl Remote {
                 }
                 SessionEvent::Draining
                 | SessionEvent::Finished
+                | SessionEvent::Cancelled(_)
                 | SessionEvent::SubscriptionsReady => {}
             }
         }

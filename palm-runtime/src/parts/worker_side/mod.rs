@@ -1,16 +1,23 @@
 //! The two parts of a worker that exchange tasks and results with its master.
 //!
-//! [`TaskConnection`] finds out whether the master offers links, and decides the [`WorkerTransport`] for both parts:
-//! one link, or the PULL and PUSH sockets of a legacy master. [`ResultConnection`] waits for this decision.
+//! [`TaskConnection`] reads the descriptor of the master, and decides the [`WorkerTransport`] for both parts: one link,
+//! or the PULL and PUSH sockets of a legacy master. [`ResultConnection`] waits for this decision.
+//!
+//! A link is the worker's only connection to its master: it registers the worker's functions, reports cancelled calls,
+//! and carries requests to the master's cache. For masters that cannot do so over a link, see [`older_master`].
 //!
 //! A worker that stops returns the tasks that it has not begun at once, so that other workers run them. Running tasks
 //! have until the drain limit, and are returned then.
+
+mod older_master;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::watch;
+
+use older_master::OlderMaster;
 
 use super::context::PartContext;
 use super::{PullConnection, PushConnection};
@@ -27,12 +34,14 @@ use crate::link::peer_log::listed;
 use crate::link::{LinkOptions, Subscription, WORKER};
 use crate::message::Message;
 use crate::message::proto::Descriptor;
+use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
 
 /// The way in which a worker and its master exchange tasks and results.
 #[derive(Debug, Clone)]
 enum WorkerTransport {
-    Sockets,
+    /// With the descriptor of the master, if it was read.
+    Sockets(Option<Descriptor>),
     Link(Arc<LinkClient>),
 }
 
@@ -59,9 +68,10 @@ pub(crate) struct TaskConnection {
 /// The outbound part of a worker, which sends results over the transport of the tasks.
 #[derive(Debug)]
 pub(crate) struct ResultConnection {
+    directory: Arc<Directory>,
     sockets: PushConnection,
     transport: watch::Receiver<Option<WorkerTransport>>,
-    opened: Option<PartContext>,
+    opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
 /// Returns both parts of a worker whose master has this cache service; `sockets` are for a legacy master.
@@ -72,6 +82,7 @@ pub(crate) fn to_master(
 ) -> (TaskConnection, ResultConnection) {
     let transport = watch::Sender::new(None);
     let results = ResultConnection {
+        directory: directory.clone(),
         sockets: sockets.1,
         transport: transport.subscribe(),
         opened: None,
@@ -87,15 +98,14 @@ pub(crate) fn to_master(
 }
 
 impl TaskConnection {
-    /// Waits until a master answers, and returns whether it offers a link. Cancel safe.
-    async fn may_link(&self) -> bool {
+    /// Waits until a master answers, if a link may be used, and returns its descriptor. Cancel safe.
+    async fn master(&self) -> Option<Descriptor> {
         let TaskOptions { link, may_link, .. } = &self.options;
-        link.enabled
-            && *may_link
-            && self
-                .directory
-                .serves_role(WORKER, "worker_push_address")
-                .await
+        if !link.enabled || !may_link {
+            return None;
+        }
+        let role = self.directory.serves_role(WORKER, "worker_push_address");
+        Some(role.await)
     }
 }
 
@@ -110,19 +120,23 @@ impl Inbound for TaskConnection {
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let is_linked = tokio::select! {
+        let master = tokio::select! {
             () = outlet.stopped() => {
                 if let Some(cause) = self.directory.wait_cause() {
                     tracing::warn!("stopped before a master was found: {cause}");
                 }
                 return Ok(());
             }
-            may_link = self.may_link() => may_link,
+            master = self.master() => master,
         };
-        if !is_linked {
-            self.transport.send_replace(Some(WorkerTransport::Sockets));
-            return self.sockets.run(outlet).await;
-        }
+        let master = match master {
+            Some(master) if descriptor::offers_link(&master, WORKER) => master,
+            master => {
+                let transport = WorkerTransport::Sockets(master);
+                self.transport.send_replace(Some(transport));
+                return self.sockets.run(outlet).await;
+            }
+        };
         let (opened, store) = self.opened.expect("a part is opened before it runs");
         let own = store.get(descriptor::KEY).await?.unwrap_or_default();
         let own = Descriptor::decode(own)?;
@@ -142,9 +156,11 @@ impl Inbound for TaskConnection {
             functions: own.functions,
             concurrency,
             prefetch,
+            cancellations: Some(opened.state.cancellations.clone()),
         };
-        let address = self.directory.request().address();
-        let (link, tasks) = LinkClient::new(address, &opened.options, worker, link);
+        let request = self.directory.request();
+        let address = request.address();
+        let (link, tasks) = LinkClient::sharing(request, &opened.options, worker, link);
         link.set_task_limit(outlet.remaining() as u64);
         self.transport
             .send_replace(Some(WorkerTransport::Link(link.clone())));
@@ -156,7 +172,7 @@ impl Inbound for TaskConnection {
         };
         let connected = async {
             link.opened().await;
-            let master = self.directory.value("name").await;
+            let master = &master.name;
             tracing::info!(functions, "joined `{master}` at {address}");
             opened.state.streams.one_is_in_place();
             std::future::pending().await
@@ -263,59 +279,79 @@ impl Outbound for ResultConnection {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(PartContext::new(setup));
+        self.opened = Some((PartContext::new(setup), setup.store.clone()));
         self.sockets.open(setup).await
     }
 
-    async fn run(mut self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+    async fn run(mut self, inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
         let transport = self
             .transport
             .wait_for(Option::is_some)
             .await
             .map(|transport| transport.clone());
-        let link = match transport {
-            Ok(Some(WorkerTransport::Link(link))) => link,
-            Ok(_) => return self.sockets.run(inlet, outlet).await,
+        let Ok(Some(transport)) = transport else {
             // The component stopped before its master was found.
-            Err(_) => return Ok(()),
+            return Ok(());
         };
-        let opened = self.opened.expect("a part is opened before it runs");
-        let counters = opened.counters;
-        let stop = inlet.stop.clone();
-        let mut envelopes = Vec::new();
-        let mut batcher = ResultBatcher::default();
-        let mut submit = |envelopes: &mut Vec<Envelope>| {
-            let count = envelopes.len();
-            let results = envelopes.drain(..);
-            let results = results.map(|envelope| envelope.answer(Bytes::new()));
-            let bytes = link.submit(results, &mut batcher);
-            counters.count(count, bytes);
+        let (opened, store) = self.opened.expect("a part is opened before it runs");
+        let master = OlderMaster {
+            directory: &self.directory,
+            opened: &opened,
+            store: &store,
         };
-        let deliver = async {
-            let done = stop.within(async {
-                while inlet.recv_many(&mut envelopes, BATCH).await > 0 {
-                    link.wait_for_capacity().await;
-                    submit(&mut envelopes);
-                }
-            });
-            if done.await.is_none() {
-                inlet.queue.try_recv_all(&mut envelopes);
-                submit(&mut envelopes);
-                let tasks = link.return_all();
-                tracing::warn!(
-                    tasks,
-                    "returned running tasks to the master: the drain limit has passed"
-                );
+        let results = async {
+            match &transport {
+                WorkerTransport::Link(link) => send_results(link, &opened.counters, inlet).await,
+                WorkerTransport::Sockets(_) => self.sockets.run(inlet, outlet).await,
             }
-            let acknowledged = link.acknowledged_or_gone();
-            let _ = tokio::time::timeout(stop.flush_time(), acknowledged).await;
         };
         tokio::select! {
-            () = deliver => {}
-            // Drives the link after the inbound part has ended.
-            ended = link.drive() => ended?,
+            ended = results => ended,
+            failed = master.serve(&transport) => match failed? {},
         }
-        link.close().await;
-        Ok(())
     }
+}
+
+/// Sends results over a link until the inlet is closed, and then closes the link.
+async fn send_results(
+    link: &Arc<LinkClient>,
+    counters: &PartCounters,
+    mut inlet: Inlet,
+) -> Result<(), BoxError> {
+    let stop = inlet.stop.clone();
+    let mut envelopes = Vec::new();
+    let mut batcher = ResultBatcher::default();
+    let mut submit = |envelopes: &mut Vec<Envelope>| {
+        let count = envelopes.len();
+        let results = envelopes.drain(..);
+        let results = results.map(|envelope| envelope.answer(Bytes::new()));
+        let bytes = link.submit(results, &mut batcher);
+        counters.count(count, bytes);
+    };
+    let deliver = async {
+        let done = stop.within(async {
+            while inlet.recv_many(&mut envelopes, BATCH).await > 0 {
+                link.wait_for_capacity().await;
+                submit(&mut envelopes);
+            }
+        });
+        if done.await.is_none() {
+            inlet.queue.try_recv_all(&mut envelopes);
+            submit(&mut envelopes);
+            let tasks = link.return_all();
+            tracing::warn!(
+                tasks,
+                "returned running tasks to the master: the drain limit has passed"
+            );
+        }
+        let acknowledged = link.acknowledged_or_gone();
+        let _ = tokio::time::timeout(stop.flush_time(), acknowledged).await;
+    };
+    tokio::select! {
+        () = deliver => {}
+        // Drives the link after the inbound part has ended.
+        ended = link.drive() => ended?,
+    }
+    link.close().await;
+    Ok(())
 }
