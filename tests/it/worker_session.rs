@@ -502,3 +502,18 @@ fn worker_registers_by_offer_and_subscribes_to_cancellations_at_a_master_of_vers
         hand.dropped.arrived(1).await;
     });
 }
+
+#[test]
+fn client_reads_the_descriptor_of_a_component_once() {
+    check(async {
+        let mut master = OldMaster::bind().await;
+        let at = master.at.clone();
+        let client = tokio::select! {
+            client = Client::connect("master", &*at) => client.unwrap(),
+            () = master.serve_until(|_| false) => unreachable!(),
+        };
+        assert_eq!(master.read, ["palm"]);
+        let descriptor = client.descriptor().unwrap();
+        assert_eq!(descriptor.kind, "master");
+    });
+}

@@ -25,10 +25,10 @@ pub(super) struct DescriptorCache {
 }
 
 impl DescriptorCache {
-    pub(super) fn new(cache: Cache, checks: bool) -> Self {
+    pub(super) fn new(cache: Cache, descriptor: Option<Descriptor>, checks: bool) -> Self {
         Self {
             cache,
-            descriptor: RwLock::default(),
+            descriptor: RwLock::new(descriptor.map(Arc::new)),
             checks,
         }
     }

@@ -1,8 +1,8 @@
 //! [`ClientBuilder::connect`]: the handshake with the first component.
 //!
-//! A client needs the name and the `db_address` of the first component. It reads everything else from there, in this
-//! order: the component's name, its descriptor (which lists the links that it accepts), the addresses of its sockets if
-//! it accepts no link, and the descriptor again once the connections are open. Calls leave over a link or a PUSH
+//! A client needs the name and the `db_address` of the first component. It reads everything else from there: the
+//! descriptor, once, which has the component's name and lists the links that it accepts; and the addresses of its sockets
+//! if it accepts no link. Calls leave over a link or a PUSH
 //! socket; answers arrive over the same link, a second link with the component that answers, or a SUB socket.
 
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,7 @@ use super::{Client, ClientBuilder, ConnectError, cancel, wait_report};
 use crate::cache::Cache;
 use crate::clock;
 use crate::component_kind::ComponentKind;
+use crate::discovery::descriptor::offers_link;
 use crate::discovery::{
     Directory, Endpoint, ParsedAddress, ready_topic, unfit, until_upstream_connected,
 };
@@ -66,13 +67,16 @@ impl ClientBuilder {
             waited: self.connect_timeout,
             deadline,
         };
-        if self.this_config {
+        let first = if self.this_config {
             if self.push_address.is_none() || self.sub_address.is_none() {
                 return Err(ConnectError::Incomplete);
             }
+            Descriptor::default()
         } else {
-            handshake.check_name(&self.server).await?;
-        }
+            let first = handshake.descriptor().await?;
+            handshake.check_name(&self.server, &first).await?;
+            first
+        };
         let (cancellations, topics) = mpsc::channel(MAX_PENDING_CANCELLATIONS);
         let answers = InFlightCalls::new(id.clone(), cancellations);
         let mut tasks = Vec::new();
@@ -81,13 +85,12 @@ impl ClientBuilder {
         };
 
         // An explicit socket address disables the link.
-        let first = match may_link(&self.push_address) {
-            true => handshake.callable().await?,
-            false => Descriptor::default(),
-        };
-        let is_offered = |role: &str| first.links.iter().any(|offered| offered == role);
-        let calls_by_name = first.kind == ComponentKind::Server.to_string();
-        let calls_over_link = is_offered(CLIENT);
+        let may_call_over_link = may_link(&self.push_address);
+        if may_call_over_link {
+            handshake.check_callable(&first).await?;
+        }
+        let calls_by_name = may_call_over_link && first.kind == ComponentKind::Server.to_string();
+        let calls_over_link = may_call_over_link && offers_link(&first, CLIENT);
         let answered_by = self
             .answered_by
             .filter(|configured| *configured != self.db_address);
@@ -122,24 +125,27 @@ impl ClientBuilder {
         transport_sender.send_replace(Some(transport.clone()));
 
         // The component that answers, unless answers arrive over the link of the calls.
-        let last = match &answered_by {
+        let may_subscribe_over_link = may_link(&self.sub_address);
+        let (last, offers_answers) = match &answered_by {
             Some(configured) if self.sub_address.is_none() => {
                 let address = configured.clone().map_err(SocketError::from)?;
                 let directory = Directory::connect(&address, &id, &self.options).await?;
-                Handshake {
+                let last = Handshake {
                     directory,
                     ..handshake
-                }
+                };
+                let offers_answers =
+                    may_subscribe_over_link && offers_link(&last.descriptor().await?, SUBSCRIBER);
+                (last, offers_answers)
             }
-            _ => handshake,
+            _ => {
+                let offers_answers = may_subscribe_over_link && offers_link(&first, SUBSCRIBER);
+                (handshake, offers_answers)
+            }
         };
         let mut tracks_completion = calls_over_link;
         if !(calls_over_link && answers_here) {
-            let offer = match may_link(&self.sub_address) {
-                true => last.descriptor().await?.links,
-                false => Vec::new(),
-            };
-            if offer.iter().any(|offered| offered == SUBSCRIBER) {
+            if offers_answers {
                 let last_at = last.directory.request().address().clone();
                 links.push(link_factory.open(&last_at, SUBSCRIBER, true, None));
             } else {
@@ -190,10 +196,10 @@ impl ClientBuilder {
             let request = directory.request().clone();
             Cache::remote(request, &self.server, &id, timeout, session)
         };
-        let known = DescriptorCache::new(cache(DESCRIPTOR_TIMEOUT, ""), self.check_functions);
-        if !self.this_config {
-            known.refresh().await;
-        }
+        // A legacy component has no descriptor.
+        let first = Some(first).filter(|first| *first != Descriptor::default());
+        let cache_of_keys = cache(DESCRIPTOR_TIMEOUT, "");
+        let known = DescriptorCache::new(cache_of_keys, first, self.check_functions);
         let known = Arc::new(known);
         let cancel = cancel::send_cancellations(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
@@ -294,36 +300,41 @@ impl Handshake {
         self.until_deadline("descriptor", descriptor).await
     }
 
-    /// Returns the descriptor of the component, or an error if it accepts no calls.
-    async fn callable(&self) -> Result<Descriptor, ConnectError> {
+    /// Fails if the component with this descriptor accepts no calls.
+    async fn check_callable(&self, descriptor: &Descriptor) -> Result<(), ConnectError> {
         const KEY: &str = "pull_address";
-        let descriptor = self.descriptor().await?;
-        let is_linked = descriptor.links.iter().any(|offered| offered == CLIENT);
         // A legacy peer may not have set all of its keys yet.
-        let is_callable = is_linked
+        let is_callable = offers_link(descriptor, CLIENT)
             || descriptor.version.is_empty()
             || self
                 .until_deadline(KEY, self.directory.has_key(KEY))
                 .await?;
         if is_callable {
-            return Ok(descriptor);
+            return Ok(());
         }
         let address = self.directory.request().address();
         Err(ConnectError::NotCallable {
             address: address.to_string(),
-            problem: unfit(CLIENT, &descriptor, address),
+            problem: unfit(CLIENT, descriptor, address),
         })
     }
 
-    async fn check_name(&self, expected: &str) -> Result<(), ConnectError> {
+    async fn check_name(
+        &self,
+        expected: &str,
+        descriptor: &Descriptor,
+    ) -> Result<(), ConnectError> {
+        if descriptor.name == expected {
+            return Ok(());
+        }
+        // A legacy component has no descriptor, and a preset of the key overrides the name.
         let found = self.read_key("name").await?;
         if found == expected {
             return Ok(());
         }
-        let kind = self.descriptor().await.unwrap_or_default().kind;
         let has_workers = [ComponentKind::Master, ComponentKind::Hub]
             .iter()
-            .any(|it| it.to_string() == kind);
+            .any(|it| it.to_string() == descriptor.kind);
         let hint = match has_workers {
             true => format!(
                 "its workers are called by its name, as `{found}.<function>`; for another component give its `db_address`"
