@@ -42,9 +42,9 @@ pub use palm_runtime::{
     FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore,
     Message, Metrics, NoAnswer, OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics,
     Pipeline, Position, PositionedError, Progress, Protobuf, QueueLimits, Registration,
-    RemoteError, Result, Route, RunError, Scan, Server, ServerTemplate, Sink, StartError, Step,
-    StepError, Steps, Swap, Untyped, Watch, WireFormatError, Worker, blocking, callable, component,
-    components, middleware, part, parts, proto, socket,
+    RemoteError, Report, Result, Route, RunError, Scan, Server, ServerTemplate, Sink, StartError,
+    Step, StepError, Steps, Swap, Untyped, Watch, WireFormatError, Worker, blocking, callable,
+    component, components, inspect, middleware, part, parts, proto, report, socket,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};

@@ -23,6 +23,7 @@ pub mod link;
 pub mod message;
 pub mod outcome;
 pub mod payload;
+pub mod report;
 #[allow(missing_docs)]
 pub mod router;
 pub mod shrink;

@@ -28,6 +28,7 @@ mod error;
 mod executor;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod inspect;
 mod link;
 mod linked_components;
 mod log_limit;
@@ -82,6 +83,9 @@ pub mod middleware {
     pub use crate::message::Headers;
 }
 
+pub use palm_proto::report;
+pub use report::{Durations, Report};
+
 pub use cache::{
     Cache, CacheError, CacheLimits, Change, ChangeLog, Entry, KeyValue, MemoryStore,
     OpenStoreError, Page, PageLimits, Position, Scan, Swap, Watch,
@@ -110,7 +114,7 @@ pub use function::{
 pub use link::LinkOptions;
 pub use linked_components::{Registration, components};
 pub use message::{DecodeError, Message, RemoteError, WireFormatError, proto};
-pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
+pub use metrics::{FunctionMetrics, Metrics, PartMetrics};
 pub use network::ExposedError;
 #[cfg(feature = "json")]
 pub use payload::Json;

@@ -1,7 +1,7 @@
-//! ComponentCounters and durations of each part and function of a component, which are always collected.
+//! The counters and durations of each part and function of a component, which are always collected.
 //!
-//! ComponentCounters are atomics that only their part writes, and histograms have a fixed size. A snapshot ([`Metrics`]) reads
-//! them without stopping the component.
+//! Counters are atomics that only their part writes, and histograms have a fixed size. A report reads them without
+//! stopping the component; [`Metrics`] is an extract of it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use histogram::{AtomicHistogram, Config, Histogram};
+use histogram::{AtomicHistogram, Config};
 
 use crate::queue::QueueGauge;
+use crate::report::{self, Backlog, Durations};
 
 /// The counters of a part.
 #[derive(Debug, Default)]
@@ -20,9 +21,30 @@ pub(crate) struct PartCounters {
     bytes: AtomicU64,
     errors: AtomicU64,
     dropped: AtomicU64,
+    /// Messages that the part has taken and not passed on, and their bytes.
+    held_messages: AtomicU64,
+    held_bytes: AtomicU64,
+    /// Calls that an executor has taken from its queue, and whose results it has not passed on.
+    calls_in_hand: AtomicU64,
 }
 
 impl PartCounters {
+    /// Sets how many messages the part has taken and not passed on.
+    pub(crate) fn set_held(&self, messages: usize, bytes: usize) {
+        self.held_messages.store(messages as u64, Ordering::Relaxed);
+        self.held_bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn calls_taken(&self, calls: usize) {
+        self.calls_in_hand
+            .fetch_add(calls as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn calls_passed_on(&self, calls: usize) {
+        self.calls_in_hand
+            .fetch_sub(calls as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn count(&self, messages: usize, bytes: usize) {
         self.messages.fetch_add(messages as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -44,7 +66,9 @@ pub(crate) struct FunctionCounters {
     errors: AtomicU64,
     running: AtomicU64,
     waiting: AtomicHistogram,
+    waiting_ns: AtomicU64,
     working: AtomicHistogram,
+    working_ns: AtomicU64,
 }
 
 /// Returns the scale of a histogram: nanoseconds up to 2^40 (18 minutes), with buckets at most 3 % wide, in 9 KiB.
@@ -60,31 +84,36 @@ impl FunctionCounters {
             errors: AtomicU64::new(0),
             running: AtomicU64::new(0),
             waiting: AtomicHistogram::with_config(&scale()),
+            waiting_ns: AtomicU64::new(0),
             working: AtomicHistogram::with_config(&scale()),
+            working_ns: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn begin(&self, waited: Duration) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
-        record(&self.waiting, waited);
+        record(&self.waiting, &self.waiting_ns, waited);
     }
 
     pub(crate) fn end(&self, worked: Duration, failed: bool) {
         self.running.fetch_sub(1, Ordering::Relaxed);
         self.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
-        record(&self.working, worked);
+        record(&self.working, &self.working_ns, worked);
     }
 
-    fn snapshot(&self) -> FunctionMetrics {
-        FunctionMetrics {
-            name: self.name.clone(),
-            calls: self.calls.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-            running: self.running.load(Ordering::Relaxed),
-            waiting: Durations(self.waiting.load()),
-            working: Durations(self.working.load()),
-        }
+    fn report(&self) -> report::Function {
+        let durations = |histogram: &AtomicHistogram, sum: &AtomicU64| {
+            Durations::new(&histogram.load(), sum.load(Ordering::Relaxed))
+        };
+        let mut function = report::Function::default();
+        function.name = self.name.clone().into_owned();
+        function.calls = self.calls.load(Ordering::Relaxed);
+        function.errors = self.errors.load(Ordering::Relaxed);
+        function.running = self.running.load(Ordering::Relaxed);
+        function.waiting = durations(&self.waiting, &self.waiting_ns);
+        function.working = durations(&self.working, &self.working_ns);
+        function
     }
 }
 
@@ -94,7 +123,7 @@ impl fmt::Debug for FunctionCounters {
     }
 }
 
-fn record(histogram: &AtomicHistogram, duration: Duration) {
+fn record(histogram: &AtomicHistogram, sum: &AtomicU64, duration: Duration) {
     const LONGEST: u64 = (1 << 40) - 1;
     let nanos = u64::try_from(duration.as_nanos())
         .unwrap_or(LONGEST)
@@ -102,6 +131,7 @@ fn record(histogram: &AtomicHistogram, duration: Duration) {
     histogram
         .increment(nanos)
         .expect("the value is within the scale");
+    sum.fetch_add(nanos, Ordering::Relaxed);
 }
 
 /// All counters of a component.
@@ -119,26 +149,43 @@ pub(crate) struct PartCountersEntry {
 }
 
 impl ComponentCounters {
-    pub(crate) fn snapshot(&self, sessions: usize) -> Metrics {
-        let part = |entry: &PartCountersEntry| PartMetrics {
-            name: entry.name.clone(),
-            messages: entry.counters.messages.load(Ordering::Relaxed),
-            bytes: entry.counters.bytes.load(Ordering::Relaxed),
-            errors: entry.counters.errors.load(Ordering::Relaxed),
-            dropped: entry.counters.dropped.load(Ordering::Relaxed),
-            queued_messages: entry.queue.as_ref().map_or(0, QueueGauge::messages),
-            queued_bytes: entry.queue.as_ref().map_or(0, QueueGauge::bytes),
+    /// Returns the parts as they are reported.
+    pub(crate) fn parts(&self) -> Vec<report::Part> {
+        let running: u64 = self
+            .functions
+            .iter()
+            .map(|function| function.running.load(Ordering::Relaxed))
+            .sum();
+        let part = |entry: &PartCountersEntry| {
+            let counters = &entry.counters;
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let mut part = report::Part::default();
+            part.name.clone_from(&entry.name);
+            part.messages = load(&counters.messages);
+            part.bytes = load(&counters.bytes);
+            part.errors = load(&counters.errors);
+            part.dropped = load(&counters.dropped);
+            if let Some(queue) = &entry.queue {
+                part.queue = queue.backlog();
+            }
+            // Only an executor counts calls in hand, and its running calls are those of its functions.
+            let calls = load(&counters.calls_in_hand).saturating_sub(running);
+            let held = load(&counters.held_messages) + calls;
+            part.held = Backlog::new(held, load(&counters.held_bytes));
+            part
         };
+        self.parts.iter().map(part).collect()
+    }
+
+    /// Returns the functions as they are reported.
+    pub(crate) fn functions(&self) -> Vec<report::Function> {
         let functions = self.functions.iter();
-        Metrics {
-            parts: self.parts.iter().map(part).collect(),
-            functions: functions.map(|function| function.snapshot()).collect(),
-            sessions,
-        }
+        functions.map(|function| function.report()).collect()
     }
 }
 
-/// The counters of a component since its start.
+/// The counters of a component since its start: an extract of its
+/// [`Report`](crate::report::Report).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -151,6 +198,35 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    pub(crate) fn new(
+        parts: Vec<report::Part>,
+        functions: Vec<report::Function>,
+        sessions: usize,
+    ) -> Self {
+        let part = |part: report::Part| PartMetrics {
+            name: part.name,
+            messages: part.messages,
+            bytes: part.bytes,
+            errors: part.errors,
+            dropped: part.dropped,
+            queued_messages: part.queue.messages as usize,
+            queued_bytes: part.queue.bytes as usize,
+        };
+        let function = |function: report::Function| FunctionMetrics {
+            name: function.name.into(),
+            calls: function.calls,
+            errors: function.errors,
+            running: function.running,
+            waiting: function.waiting,
+            working: function.working,
+        };
+        Self {
+            parts: parts.into_iter().map(part).collect(),
+            functions: functions.into_iter().map(function).collect(),
+            sessions,
+        }
+    }
+
     /// Returns the part called `name`.
     pub fn part(&self, name: &str) -> Option<&PartMetrics> {
         self.parts.iter().find(|part| part.name == name)
@@ -200,62 +276,24 @@ pub struct FunctionMetrics {
     pub working: Durations,
 }
 
-/// A histogram of durations.
-#[derive(Clone)]
-pub struct Durations(Histogram);
-
-impl Durations {
-    /// Returns the duration at `quantile`, such as 0.99, with an error of at most 3 %.
-    ///
-    /// `None` if nothing was recorded, or `quantile` is not between 0 and 1.
-    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
-        let bucket = self.0.quantile_bucket(quantile).ok()??;
-        Some(Duration::from_nanos(bucket.end()))
-    }
-
-    /// Returns the number of recorded durations.
-    pub fn count(&self) -> u64 {
-        self.0.iter().map(|bucket| bucket.count()).sum()
-    }
-}
-
-impl fmt::Debug for Durations {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Durations")
-            .field("count", &self.count())
-            .field("p50", &self.quantile(0.5))
-            .field("p99", &self.quantile(0.99))
-            .finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_exact_within_three_percent() {
+    fn function_counts_calls_errors_and_durations() {
         let counters = FunctionCounters::new("foo".into());
         for micros in 1..=1000 {
             counters.begin(Duration::from_micros(micros));
-            counters.end(Duration::MAX, micros % 10 == 0);
+            counters.end(Duration::from_micros(2), micros % 10 == 0);
         }
-        let metrics = counters.snapshot();
+        counters.begin(Duration::MAX);
+        let report = counters.report();
         assert_eq!(
-            (metrics.calls, metrics.errors, metrics.running),
-            (1000, 100, 0)
+            (report.calls, report.errors, report.running),
+            (1001, 100, 1)
         );
-        let p50 = metrics.waiting.quantile(0.5).unwrap().as_secs_f64() * 1e6;
-        assert!((485.0..=520.0).contains(&p50), "{p50}");
-        assert_eq!(metrics.working.count(), 1000);
-        assert_eq!(metrics.working.quantile(2.0), None);
-        assert_eq!(
-            FunctionCounters::new("foo".into())
-                .snapshot()
-                .waiting
-                .quantile(0.5),
-            None
-        );
+        assert_eq!(report.waiting.count(), 1001);
+        assert_eq!(report.working.sum(), Duration::from_millis(2));
     }
 }

@@ -16,6 +16,7 @@ use tokio::task::coop;
 
 use crate::budget;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
+use crate::report::Backlog;
 
 /// How much a queue holds before senders wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -743,11 +744,17 @@ impl<T> Drop for Receiver<T> {
 
 trait Gauge: Send + Sync {
     fn usage(&self) -> Usage;
+
+    fn limits(&self) -> Usage;
 }
 
 impl<T: Send> Gauge for SharedQueue<T> {
     fn usage(&self) -> Usage {
         self.lock().values.total()
+    }
+
+    fn limits(&self) -> Usage {
+        self.lock().limits
     }
 }
 
@@ -765,8 +772,16 @@ impl QueueGauge {
         self.0.usage().messages
     }
 
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.0.usage().bytes
+    }
+
+    /// Returns what waits in the queue, and its limits.
+    pub(crate) fn backlog(&self) -> Backlog {
+        let (usage, limits) = (self.0.usage(), self.0.limits());
+        Backlog::new(usage.messages as u64, usage.bytes as u64)
+            .with_limits(limits.messages as u64, limits.bytes as u64)
     }
 }
 

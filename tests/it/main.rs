@@ -56,6 +56,7 @@ mod process;
 mod public_api;
 mod pylm;
 mod rep;
+mod report;
 mod restarts;
 mod routes;
 mod stream;

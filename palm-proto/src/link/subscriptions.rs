@@ -336,6 +336,15 @@ impl SubscriptionTable {
         }
     }
 
+    /// Returns whether the peer subscribes to cancellations and to nothing else.
+    pub fn receives_only_cancellations(&self, key: PeerKey) -> bool {
+        self.subscribers.get(&key).is_some_and(|subscriber| {
+            let Subscription { topics, client } = &subscriber.following;
+            let is_cancellations = |topic: &String| topic.as_bytes() == CANCEL_TOPIC;
+            !topics.is_empty() && topics.iter().all(is_cancellations) && client.is_empty()
+        })
+    }
+
     /// Returns a peer as the descriptor lists it, if it subscribes to topics and has a `db_address`.
     pub fn descriptor_entry(&self, key: PeerKey) -> Option<proto::Follower> {
         let Subscriber {

@@ -214,6 +214,9 @@ pub struct Descriptor {
     /// task has, unless the function is listed above.
     #[prost(bool, tag = "9")]
     pub unregistered_workers: bool,
+    /// Identifies this run of the component, as in `Report`. 0: unknown, as before version 0.2.
+    #[prost(fixed64, tag = "10")]
+    pub instance: u64,
 }
 /// A component that follows another one over a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -673,6 +676,12 @@ pub struct LinkHeader {
     /// Acknowledges all lists with lower numbers.
     #[prost(uint64, tag = "24")]
     pub received_cancelled: u64,
+    /// A master asks its worker for a report.
+    #[prost(bool, tag = "25")]
+    pub wants_report: bool,
+    /// An encoded `WorkerReport`, once for each header with `wants_report`. Empty: none.
+    #[prost(bytes = "bytes", tag = "26")]
+    pub report: ::prost::bytes::Bytes,
 }
 /// Introduces the connecting side.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -796,4 +805,416 @@ pub mod link_refusal {
             }
         }
     }
+}
+/// The state of a component at one moment: the reply to the verb `inspect`. README.md has the rules.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Report {
+    /// Identifies this run of the component: a random number, which is not 0.
+    #[prost(fixed64, tag = "1")]
+    pub instance: u64,
+    /// The name of the component.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The kind, as in the descriptor.
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    /// The version of palm.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    /// The id of the process.
+    #[prost(uint32, tag = "5")]
+    pub pid: u32,
+    /// The name of the host.
+    #[prost(string, tag = "6")]
+    pub host: ::prost::alloc::string::String,
+    /// When the component started: milliseconds since 1970 (UTC), by the clock of its host.
+    #[prost(uint64, tag = "7")]
+    pub started_at_ms: u64,
+    /// Time since the start in microseconds, by a clock that never goes back. Rates are differences of counters
+    /// divided by differences of this time.
+    #[prost(uint64, tag = "8")]
+    pub uptime_us: u64,
+    /// An unknown number counts as READY.
+    #[prost(enumeration = "report::State", tag = "9")]
+    pub state: i32,
+    /// The address where the component was asked; empty for a worker.
+    #[prost(string, tag = "10")]
+    pub db_address: ::prost::alloc::string::String,
+    /// The parts.
+    #[prost(message, repeated, tag = "11")]
+    pub parts: ::prost::alloc::vec::Vec<PartReport>,
+    /// The functions. A master lists those of its workers, merged, that were asked in time.
+    #[prost(message, repeated, tag = "12")]
+    pub functions: ::prost::alloc::vec::Vec<FunctionReport>,
+    /// The peers.
+    #[prost(message, repeated, tag = "13")]
+    pub edges: ::prost::alloc::vec::Vec<EdgeReport>,
+    /// How many further edges are not listed.
+    #[prost(uint64, tag = "14")]
+    pub omitted_edges: u64,
+    /// Peers without links, at the sockets of part 1.
+    #[prost(message, optional, tag = "15")]
+    pub legacy: ::core::option::Option<LegacyReport>,
+    /// Why calls wait, as text for people; empty if none wait.
+    #[prost(string, tag = "16")]
+    pub waits: ::prost::alloc::string::String,
+    /// Tasks that wait for a worker, of a master.
+    #[prost(message, optional, tag = "17")]
+    pub tasks: ::core::option::Option<Backlog>,
+}
+/// Nested message and enum types in `Report`.
+pub mod report {
+    /// What the component is doing.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        /// It is not connected to all of its upstream components.
+        Starting = 0,
+        /// It runs.
+        Ready = 1,
+        /// It accepts no further messages, and stops when those that it has are done.
+        Draining = 2,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Starting => "STARTING",
+                Self::Ready => "READY",
+                Self::Draining => "DRAINING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STARTING" => Some(Self::Starting),
+                "READY" => Some(Self::Ready),
+                "DRAINING" => Some(Self::Draining),
+                _ => None,
+            }
+        }
+    }
+}
+/// Messages that wait, and the limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Backlog {
+    /// The messages.
+    #[prost(uint64, tag = "1")]
+    pub messages: u64,
+    /// Their bytes.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// The most messages; 0: no limit.
+    #[prost(uint64, tag = "3")]
+    pub limit_messages: u64,
+    /// The most bytes; 0: no limit.
+    #[prost(uint64, tag = "4")]
+    pub limit_bytes: u64,
+}
+/// A part of a component. Counters begin at the start of the component.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartReport {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Messages that the part has received or sent; for an executor, calls.
+    #[prost(uint64, tag = "2")]
+    pub messages: u64,
+    /// Bytes of these messages.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Malformed messages, and messages that could not be handled.
+    #[prost(uint64, tag = "4")]
+    pub errors: u64,
+    /// Messages that were dropped.
+    #[prost(uint64, tag = "5")]
+    pub dropped: u64,
+    /// What waits in the queue of the part.
+    #[prost(message, optional, tag = "6")]
+    pub queue: ::core::option::Option<Backlog>,
+    /// What the part has taken from its queue or socket and not passed on, besides calls that run.
+    #[prost(message, optional, tag = "7")]
+    pub held: ::core::option::Option<Backlog>,
+}
+/// A function of a component.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FunctionReport {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Calls that were begun.
+    #[prost(uint64, tag = "2")]
+    pub calls: u64,
+    /// Calls that failed.
+    #[prost(uint64, tag = "3")]
+    pub errors: u64,
+    /// Calls that run.
+    #[prost(uint64, tag = "4")]
+    pub running: u64,
+    /// The time between the receipt of a message and the start of its call.
+    #[prost(message, optional, tag = "5")]
+    pub waiting: ::core::option::Option<DurationHistogram>,
+    /// The run time of calls.
+    #[prost(message, optional, tag = "6")]
+    pub working: ::core::option::Option<DurationHistogram>,
+}
+/// Durations in nanoseconds, counted in buckets. Histograms with the same powers are merged by adding counts.
+///
+/// With `grouping_power` g, durations below 2^(g + 1) have a bucket each; above, each power of two has 2^g
+/// buckets of equal width. Durations of 2^`max_value_power` or more are in the last bucket.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DurationHistogram {
+    /// At most 7.
+    #[prost(uint32, tag = "1")]
+    pub grouping_power: u32,
+    /// At most 64.
+    #[prost(uint32, tag = "2")]
+    pub max_value_power: u32,
+    /// The sum of all durations, in nanoseconds.
+    #[prost(uint64, tag = "3")]
+    pub sum_ns: u64,
+    /// The indices of the buckets that are not empty, in ascending order.
+    #[prost(uint32, repeated, tag = "4")]
+    pub buckets: ::prost::alloc::vec::Vec<u32>,
+    /// The count of each of them.
+    #[prost(uint64, repeated, tag = "5")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+}
+/// A peer of a component, and what waits between the two.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EdgeReport {
+    /// An unknown number counts as OTHER.
+    #[prost(enumeration = "edge_report::Role", tag = "1")]
+    pub role: i32,
+    /// The name of the peer, if it is known.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The `db_address` of the peer, if it has one.
+    #[prost(string, tag = "3")]
+    pub db_address: ::prost::alloc::string::String,
+    /// The topics that one end follows.
+    #[prost(string, repeated, tag = "4")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Time since the session was opened, in microseconds.
+    #[prost(uint64, tag = "5")]
+    pub age_us: u64,
+    /// Time since the last sign of life of the peer, in microseconds.
+    #[prost(uint64, tag = "6")]
+    pub silent_us: u64,
+    /// An unknown number counts as CONNECTED.
+    #[prost(enumeration = "edge_report::State", tag = "7")]
+    pub state: i32,
+    /// Messages that were submitted to the peer, of this session.
+    #[prost(uint64, tag = "8")]
+    pub sent: u64,
+    /// Those of them that the peer has acknowledged.
+    #[prost(uint64, tag = "9")]
+    pub acknowledged: u64,
+    /// Messages that were received from the peer, of this session.
+    #[prost(uint64, tag = "10")]
+    pub received: u64,
+    /// What was sent to the peer and is not acknowledged; for a worker, the tasks that it has not completed.
+    #[prost(message, optional, tag = "11")]
+    pub waiting: ::core::option::Option<Backlog>,
+    /// What was received from the peer and has not reached a queue.
+    #[prost(message, optional, tag = "12")]
+    pub unread: ::core::option::Option<Backlog>,
+    /// Time for which this component had to wait for the peer, in microseconds.
+    #[prost(uint64, tag = "13")]
+    pub stalled_us: u64,
+    /// The time from the submission of every 64th message to its acknowledgement.
+    #[prost(message, optional, tag = "14")]
+    pub time: ::core::option::Option<DurationHistogram>,
+    /// Tasks of this peer that were redelivered after its loss.
+    #[prost(uint64, tag = "15")]
+    pub redelivered: u64,
+    /// Messages of this peer that were dropped: results for tasks that it does not have.
+    #[prost(uint64, tag = "16")]
+    pub dropped: u64,
+    /// What a worker has reported of itself, if it was asked in time.
+    #[prost(message, optional, tag = "17")]
+    pub worker: ::core::option::Option<WorkerReport>,
+}
+/// Nested message and enum types in `EdgeReport`.
+pub mod edge_report {
+    /// The role of the peer.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Role {
+        /// Any other peer.
+        Other = 0,
+        /// A worker of this master or hub.
+        Worker = 1,
+        /// A client, which calls this component.
+        Client = 2,
+        /// A component that follows this one, or a client that receives its answers here.
+        Subscriber = 3,
+        /// The component that this one follows.
+        Upstream = 4,
+        /// The master of this worker.
+        Master = 5,
+    }
+    impl Role {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Other => "OTHER",
+                Self::Worker => "WORKER",
+                Self::Client => "CLIENT",
+                Self::Subscriber => "SUBSCRIBER",
+                Self::Upstream => "UPSTREAM",
+                Self::Master => "MASTER",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OTHER" => Some(Self::Other),
+                "WORKER" => Some(Self::Worker),
+                "CLIENT" => Some(Self::Client),
+                "SUBSCRIBER" => Some(Self::Subscriber),
+                "UPSTREAM" => Some(Self::Upstream),
+                "MASTER" => Some(Self::Master),
+                _ => None,
+            }
+        }
+    }
+    /// The state of the connection.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        /// The peer is connected.
+        Connected = 0,
+        /// The connection is closed, and the peer may return to its session.
+        Disconnected = 1,
+        /// The peer counts as lost: its work is redelivered.
+        Lost = 2,
+        /// The peer accepts no further messages.
+        Draining = 3,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Connected => "CONNECTED",
+                Self::Disconnected => "DISCONNECTED",
+                Self::Lost => "LOST",
+                Self::Draining => "DRAINING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "CONNECTED" => Some(Self::Connected),
+                "DISCONNECTED" => Some(Self::Disconnected),
+                "LOST" => Some(Self::Lost),
+                "DRAINING" => Some(Self::Draining),
+                _ => None,
+            }
+        }
+    }
+}
+/// What a worker reports to its master over its link.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WorkerReport {
+    /// As in `Report`.
+    #[prost(fixed64, tag = "1")]
+    pub instance: u64,
+    /// The id of the process.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// The name of the host.
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    /// The version of palm.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    /// When the worker started: milliseconds since 1970 (UTC), by the clock of its host.
+    #[prost(uint64, tag = "5")]
+    pub started_at_ms: u64,
+    /// Time since the start in microseconds, by a clock that never goes back.
+    #[prost(uint64, tag = "6")]
+    pub uptime_us: u64,
+    /// The most calls that run at once.
+    #[prost(uint32, tag = "7")]
+    pub concurrency: u32,
+    /// Tasks that the worker has and has not begun.
+    #[prost(uint64, tag = "8")]
+    pub prefetched: u64,
+    /// Calls that run.
+    #[prost(uint64, tag = "9")]
+    pub running: u64,
+    /// Results that the master has not acknowledged.
+    #[prost(uint64, tag = "10")]
+    pub results: u64,
+    /// The functions. A master moves them to its own list.
+    #[prost(message, repeated, tag = "11")]
+    pub functions: ::prost::alloc::vec::Vec<FunctionReport>,
+    /// Time since the worker made this report, in microseconds; 0 on the link.
+    #[prost(uint64, tag = "12")]
+    pub age_us: u64,
+    /// Calls that were begun.
+    #[prost(uint64, tag = "13")]
+    pub calls: u64,
+    /// Calls that failed.
+    #[prost(uint64, tag = "14")]
+    pub errors: u64,
+    /// The run time of all completed calls, in microseconds.
+    #[prost(uint64, tag = "15")]
+    pub worked_us: u64,
+}
+/// Peers without links.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LegacyReport {
+    /// Workers at the PUSH socket.
+    #[prost(uint64, tag = "1")]
+    pub workers: u64,
+    /// Clients at the PULL socket.
+    #[prost(uint64, tag = "2")]
+    pub clients: u64,
+    /// Subscribers at the PUB socket.
+    #[prost(uint64, tag = "3")]
+    pub subscribers: u64,
+    /// Tasks that were pushed to workers and have no result.
+    #[prost(uint64, tag = "4")]
+    pub tasks: u64,
 }

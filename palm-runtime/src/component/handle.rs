@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::CacheHealth;
 use crate::component_error::RunError;
 use crate::component_state::ComponentState;
-use crate::metrics::{ComponentCounters, Metrics};
+use crate::metrics::Metrics;
+use crate::report::Report;
 use crate::socket::Kill;
 
 /// A running component. Dropping the handle stops the component, which drains in the background.
@@ -18,7 +19,6 @@ use crate::socket::Kill;
 pub struct ComponentHandle {
     pub(super) name: String,
     pub(super) addresses: BTreeMap<String, String>,
-    pub(super) counters: Arc<ComponentCounters>,
     pub(super) state: Arc<ComponentState>,
     pub(super) cache_health: Arc<CacheHealth>,
     pub(super) stop: CancellationToken,
@@ -61,9 +61,24 @@ impl ComponentHandle {
         &self.addresses
     }
 
-    /// Returns a snapshot of the component's counters.
+    /// Returns the state of the component, its parts, functions and peers: what `palm inspect` shows.
+    ///
+    /// The workers of a master or hub are asked for their reports, at most for half a second if nobody has asked in the
+    /// last 30 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe.
+    pub async fn report(&self) -> Report {
+        self.state.report().await
+    }
+
+    /// Returns the counters of the component: an extract of its [`report`](Self::report).
     pub fn metrics(&self) -> Metrics {
-        self.counters.snapshot(self.state.links.sessions())
+        let counters = self.state.reporter.get().map(|it| &it.counters);
+        let parts = counters.map_or_else(Vec::new, |it| it.parts());
+        let functions = counters.map_or_else(Vec::new, |it| it.functions());
+        Metrics::new(parts, functions, self.state.links.sessions())
     }
 
     /// Returns the current failure of the cache's store: the file or server, the cause, and a remedy.

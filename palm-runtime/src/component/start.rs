@@ -22,7 +22,7 @@ use super::until_signal::{until_completed, until_stopped};
 use crate::cache::{Cache, ComponentStore};
 use crate::clock;
 use crate::component_error::StartError;
-use crate::component_state::ComponentState;
+use crate::component_state::{ComponentState, Reporter};
 use crate::context::ComponentContext;
 use crate::discovery::descriptor;
 use crate::error::{Error, Result};
@@ -181,11 +181,10 @@ impl ServerTemplate {
             return Err(failed);
         }
 
-        let kind = self
-            .kind
-            .map_or("component".to_owned(), |kind| kind.to_string());
+        let kind = self.kind;
+        let shown = kind.map_or("component".to_owned(), |kind| kind.to_string());
         if let Some(db_address) = addresses.get("db_address") {
-            tracing::info!("{kind} `{}` at {db_address}", self.name);
+            tracing::info!("{shown} `{}` at {db_address}", self.name);
         }
         // Addresses of sockets that are bound on demand are not logged: the operator has not configured them.
         let bound = addresses
@@ -209,6 +208,7 @@ impl ServerTemplate {
             functions: &described,
             is_incomplete: has_workers,
             links,
+            instance: state.links.component(),
         };
         let descriptor = descriptor::encode(self.kind, &self.name, offer);
         if state.functions.add_descriptor(&descriptor).is_err() {
@@ -233,6 +233,17 @@ impl ServerTemplate {
             parts: entries,
             functions,
         };
+        let counters = Arc::new(counters);
+        let reporter = Reporter {
+            name: name.clone(),
+            kind,
+            db_address: addresses.get("db_address").cloned().unwrap_or_default(),
+            counters: counters.clone(),
+            started: (clock::wall(), clock::now()),
+            stop: stop.token.clone(),
+        };
+        let was_set = state.reporter.set(reporter);
+        was_set.expect("a component starts once");
         let has_ended = CancellationToken::new();
         let supervisor = {
             let ended = has_ended.clone().drop_guard();
@@ -246,7 +257,6 @@ impl ServerTemplate {
         Ok(ComponentHandle {
             name,
             addresses,
-            counters: Arc::new(counters),
             state,
             cache_health: store.health().clone(),
             stop: stop.token,

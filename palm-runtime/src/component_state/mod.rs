@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 #[cfg(feature = "http")]
 use bytes::Bytes;
 
+use tokio::sync::SetOnce;
+
 use crate::call_slots::LentSlots;
 use crate::cancellation::Cancellations;
 use crate::discovery::FunctionRegistry;
@@ -21,11 +23,14 @@ use crate::socket::{Peers, SocketClosed};
 mod in_flight;
 mod on_demand;
 mod redelivery;
+mod reporter;
 mod streams;
 
 pub(crate) use in_flight::InFlightTasks;
 pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub(crate) use redelivery::{OverdueTasks, PushedTasks};
+use reporter::OpenedConnection;
+pub(crate) use reporter::Reporter;
 pub(crate) use streams::FollowedStreams;
 
 /// The state that the parts of a component share.
@@ -35,6 +40,12 @@ pub(crate) struct ComponentState {
     pub(crate) callers: OnceLock<Peers>,
     /// The legacy workers at the PUSH socket, if the component has workers.
     pub(crate) workers: OnceLock<Peers>,
+    /// The legacy subscribers at the PUB socket, if the component has one.
+    pub(crate) followers: OnceLock<Peers>,
+    /// Set when all parts run.
+    pub(crate) reporter: SetOnce<Reporter>,
+    /// The components that this one is connected to, to report them.
+    connections: Mutex<Vec<OpenedConnection>>,
     pub(crate) outstanding: InFlightTasks,
     /// The concurrency slots that calls lend while they wait for other calls of this component.
     pub(crate) slots: Arc<LentSlots>,
@@ -91,6 +102,9 @@ impl ComponentState {
         Self {
             callers: OnceLock::new(),
             workers: OnceLock::new(),
+            followers: OnceLock::new(),
+            reporter: SetOnce::new(),
+            connections: Mutex::default(),
             outstanding: InFlightTasks::default(),
             slots: Arc::default(),
             functions: FunctionRegistry::default(),
@@ -103,6 +117,12 @@ impl ComponentState {
             unassigned: UnassignedTasks::default(),
             on_demand: OnDemand::default(),
         }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<OpenedConnection>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns why calls wait for workers, if any do.

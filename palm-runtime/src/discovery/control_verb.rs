@@ -11,6 +11,8 @@ pub(crate) enum ControlVerb {
     Cancel,
     /// Registers the functions of a worker. The payload is its descriptor.
     Offer,
+    /// Reports the state of the component. The payload is empty; the reply is a `Report`.
+    Inspect,
 }
 
 impl ControlVerb {
@@ -18,11 +20,12 @@ impl ControlVerb {
         match self {
             Self::Cancel => "cancel",
             Self::Offer => "offer",
+            Self::Inspect => "inspect",
         }
     }
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Cancel, Self::Offer]
+        [Self::Cancel, Self::Offer, Self::Inspect]
             .into_iter()
             .find(|verb| verb.name() == name)
     }

@@ -23,6 +23,8 @@ pub(crate) struct Advertisement<'a> {
     pub(crate) is_incomplete: bool,
     /// The roles of peers that the component serves over links.
     pub(crate) links: Vec<String>,
+    /// Identifies this run of the component.
+    pub(crate) instance: u64,
 }
 
 /// Encodes a descriptor.
@@ -49,6 +51,7 @@ pub(crate) fn encode(kind: Option<ComponentKind>, name: &str, offer: Advertiseme
         links: offer.links,
         followers: Vec::new(),
         unregistered_workers: false,
+        instance: offer.instance,
     };
     descriptor.encode_to_vec()
 }

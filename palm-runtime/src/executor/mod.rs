@@ -197,6 +197,7 @@ impl<C: Callable> Outbound for Executor<C> {
             last: None,
             tasks: JoinSet::new(),
             finished: Vec::new(),
+            unsent: 0,
             oldest: clock::now(),
         };
 

@@ -56,6 +56,8 @@ pub(super) struct CallLoop<C> {
     pub(super) tasks: JoinSet<()>,
     /// Results of the next batch.
     pub(super) finished: Vec<Envelope>,
+    /// Calls that are over, of which some have results in `finished`.
+    pub(super) unsent: usize,
     /// Start of the call whose result is the first of them.
     pub(super) oldest: Instant,
 }
@@ -84,19 +86,23 @@ impl<C: Callable> CallLoop<C> {
             let mut now = clock::now();
             let (mut turn, mut begin) = (now, now);
             let (taken, mut handled) = (batch.len(), 0);
+            calls.sender.counters.calls_taken(taken);
             let mut envelopes = batch.drain(..);
             while let Some(envelope) = envelopes.next() {
                 if envelope.message.is_returned() {
+                    calls.unsent += 1;
                     continue;
                 }
                 let is_over = pace.is_over(now.duration_since(begin));
                 if handled > 0 && (is_over || !calls.has_slot(concurrency)) {
                     // Other clients get their turn before the rest.
+                    calls.sender.counters.calls_passed_on(1 + envelopes.len());
                     inlet.restore(iter::once(envelope).chain(envelopes));
                     break;
                 }
                 handled += 1;
                 if !envelope.message.begin_task() {
+                    calls.unsent += 1;
                     continue;
                 }
                 let (call, started) = match calls.begin(envelope, now) {
@@ -190,6 +196,10 @@ impl<C: Callable> CallLoop<C> {
     /// Sends the results that are ready.
     async fn flush(&mut self) {
         self.sender.outlet.send_all(&mut self.finished).await;
+        let passed_on = std::mem::take(&mut self.unsent);
+        if passed_on > 0 {
+            self.sender.counters.calls_passed_on(passed_on);
+        }
     }
 
     /// Handles the result of a call that completed at its first poll, and delivers it when it is its turn.
@@ -205,13 +215,18 @@ impl<C: Callable> CallLoop<C> {
         } else if started.collected.is_some() || self.sender.outlet.block {
             self.flush().await;
             started.deliver(&self.sender, outcome).await;
-        } else if let Some(message) = self.sender.message(CallResult {
-            message: started.header,
-            outcome,
-            feedback: started.feedback,
-            completion: started.completion,
-            is_last: true,
-        }) {
+            self.sender.counters.calls_passed_on(1);
+        } else {
+            self.unsent += 1;
+            let Some(message) = self.sender.message(CallResult {
+                message: started.header,
+                outcome,
+                feedback: started.feedback,
+                completion: started.completion,
+                is_last: true,
+            }) else {
+                return;
+            };
             if self.finished.is_empty() {
                 self.oldest = started.started_at;
             }
@@ -315,6 +330,7 @@ impl<C: Callable> CallLoop<C> {
             let (outcome, answer) = call.await;
             started.feedback = started.feedback.or(answer);
             started.deliver(&sender, outcome).await;
+            sender.counters.calls_passed_on(1);
         };
         self.tasks.spawn(deliver.in_current_span());
     }

@@ -4,9 +4,9 @@
 //! control requests there as well, hence the name of this module.
 //!
 //! The service dispatches each message: headers of links to the link server, cache requests to the cache's service, and
-//! the component's own verbs to the functions in this file: `cancel` (cancels calls) and `offer` (registers the functions
-//! of a worker without a link of the current version). It also registers the functions that workers list when they open
-//! sessions, and forwards cancelled calls to their links.
+//! the component's own verbs to the functions in this file: `cancel` (cancels calls), `offer` (registers the functions of
+//! a worker without a link of the current version) and `inspect` (reports the state of the component). It also registers
+//! the functions that workers list when they open sessions, and forwards cancelled calls to their links.
 //!
 //! [`CacheService::run`] never awaits a request in its loop, since links share the socket: requests run concurrently
 //! (`running`), wait for a slot (`waiting`), or wait for a change (`watching`). Each holds a reservation of a byte
@@ -337,6 +337,7 @@ async fn handle(
     let outcome = match verb {
         ControlVerb::Cancel => cancel(state, message.payload()),
         ControlVerb::Offer => register(store, state, message.payload()),
+        ControlVerb::Inspect => Ok(state.report().await.encode()),
     };
     match outcome {
         Ok(reply) => Ok(Handled::Reply(reply)),

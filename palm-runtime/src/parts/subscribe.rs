@@ -23,6 +23,7 @@ use crate::link::{CANCEL_TOPIC, SUBSCRIBER, Subscription};
 use crate::message::new_id;
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::report::Role;
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
 
 /// An inbound part that receives the messages that a component publishes under exactly the topic `previous`.
@@ -129,6 +130,7 @@ impl<H: InboundHooks> SubConnection<H> {
         let options = opened.state.links.options().clone();
         let (link, arrivals) = LinkClient::sharing(request, &opened.options, introduction, options);
         let state = &opened.state;
+        state.report_link(Role::Upstream, vec![topic.clone()], &link);
         let mut source = LinkTopicSource {
             link: link.clone(),
             arrivals,
@@ -318,6 +320,13 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         subscribe.subscribe(topic.clone()).await?;
         subscribe.subscribe(CANCEL_TOPIC).await?;
         tracing::info!("subscribing to `{topic}` at {address}");
+        if let Endpoint::Discovered(directory, _) = &self.endpoint {
+            let publisher = directory.request().address();
+            let topics = vec![topic.clone()];
+            opened
+                .state
+                .report_sockets(Role::Upstream, topics, publisher);
+        }
         let announce = move |address: &Address| {
             let key = self.key.clone();
             store.configure(key.map(|key| (key, address.to_string())));

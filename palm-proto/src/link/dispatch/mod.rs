@@ -163,6 +163,22 @@ impl Dispatch {
         self.untried
     }
 
+    /// Returns how many tasks wait for a worker again, and their bytes. Visits all tasks that were assigned one by one.
+    pub fn redelivered(&self) -> Usage {
+        let mut usage = Usage::default();
+        for task in self.tasks.values().filter(|task| task.is_waiting) {
+            usage.messages += 1;
+            usage.bytes += task.frame.len();
+        }
+        usage
+    }
+
+    /// Returns how many tasks a worker has; none if it is lost.
+    #[inline]
+    pub fn load(&self, key: WorkerKey) -> usize {
+        self.workers.get(&key).map_or(0, |worker| worker.load)
+    }
+
     /// Returns how many untried tasks of a flow wait, and their bytes.
     pub fn untried_of(&self, flow: FlowKey) -> Usage {
         let mut usage = Usage::default();

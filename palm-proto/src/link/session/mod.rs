@@ -15,6 +15,7 @@
 //! The section on links in `proto/README.md` specifies the wire.
 
 mod cancelled;
+mod edge_times;
 mod inbox;
 mod outbox;
 mod tagged_batch;
@@ -31,11 +32,13 @@ use crate::budget::Capacity;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 use crate::message::{Batch, BatchScope};
+use crate::report::Durations;
 
 pub use inbox::CreditWindow;
 pub use tagged_batch::{TASK_TAG_STEP, TaggedBatch, memory_bytes, message_count};
 
 use cancelled::CancelledLists;
+use edge_times::EdgeTimes;
 use inbox::{Inbox, Offset};
 use outbox::Outbox;
 use timers::{DueFlags, Timers};
@@ -83,8 +86,20 @@ pub enum SessionEvent {
         /// Whether the peer has handled all messages that it acknowledged, and all of its own have arrived.
         is_settled: bool,
     },
+    /// The peer, a master, asks for a report: see [`Session::send_report`].
+    ReportWanted,
+    /// The peer, a worker, has sent its encoded report.
+    Report(Bytes),
     /// The peer or this side has refused to continue the session, which is over.
     Refused(LinkRefusal),
+}
+
+/// The numbers of messages of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    pub sent: u64,
+    pub acknowledged: u64,
+    pub received: u64,
 }
 
 /// A header and the frames of the messages that follow it.
@@ -128,6 +143,10 @@ pub struct Session {
     inbox: Inbox,
     cancelled: CancelledLists,
     timers: Timers,
+    opened_at: Instant,
+    times: EdgeTimes,
+    /// The report of this worker, until it is sent. Empty: none.
+    report: Bytes,
     /// Reports that are due in the next header although no timer has fired.
     due: DueFlags,
     /// Limit on the bytes of messages that the owner accepts.
@@ -196,6 +215,9 @@ impl Session {
             inbox: Inbox::new(window),
             cancelled: CancelledLists::default(),
             timers: Timers::new(heartbeat, now),
+            opened_at: now,
+            times: EdgeTimes::default(),
+            report: Bytes::new(),
             due: DueFlags::default(),
             capacity: Capacity::MAX,
             blocked_bytes: None,
@@ -223,6 +245,7 @@ impl Session {
             self.timers.progress_at = now;
         }
         self.outbox.push(item);
+        self.times.submitted(self.outbox.end(), now);
     }
 
     /// Queues a list of cancelled calls, which overtakes messages and needs no credit. It is dropped if the peer does not
@@ -280,6 +303,55 @@ impl Session {
     #[inline]
     pub fn unacknowledged(&self) -> (usize, usize) {
         (self.outbox.messages, self.outbox.bytes)
+    }
+
+    /// Returns how many messages were submitted in this session, how many of them the peer has acknowledged, and how
+    /// many were received.
+    pub fn message_counts(&self) -> MessageCounts {
+        MessageCounts {
+            sent: self.outbox.end(),
+            acknowledged: self.outbox.base,
+            received: self.inbox.received.messages,
+        }
+    }
+
+    /// Returns how many received messages were not consumed, and their bytes.
+    pub fn unconsumed(&self) -> (u64, u64) {
+        let Inbox {
+            received, consumed, ..
+        } = &self.inbox;
+        (
+            received.messages.saturating_sub(consumed.messages),
+            received.bytes.saturating_sub(consumed.bytes),
+        )
+    }
+
+    /// Returns when the session began.
+    #[inline]
+    pub fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    /// Returns whether the peer accepts no messages beyond the credit that it has granted.
+    #[inline]
+    pub fn is_peer_draining(&self) -> bool {
+        self.peer_draining
+    }
+
+    /// Returns the time from the submission of a message to its acknowledgement, of every 64th message.
+    pub fn acknowledgement_times(&self) -> Durations {
+        self.times.durations()
+    }
+
+    /// Asks the peer, a worker, for a report. A worker of an earlier version does not answer.
+    pub fn request_report(&mut self) {
+        self.due.wants_report = true;
+    }
+
+    /// Sends the encoded report of this worker, which its master has asked for.
+    pub fn send_report(&mut self, report: Bytes) {
+        self.report = report;
+        self.due.notice = true;
     }
 
     /// Returns whether the peer has acknowledged all messages.
@@ -484,6 +556,7 @@ impl Session {
         }
         if self.outbox.has_progressed {
             self.timers.acknowledged_at = now;
+            self.times.acknowledged(self.outbox.base, now);
         }
         if self.outbox.items.is_empty() || self.outbox.has_progressed {
             self.timers.progress_at = now;
@@ -550,6 +623,12 @@ impl Session {
         if (is_gap || is_list_missing) && self.timers.is_resend_due(now) {
             self.timers.resend_requested_at = Some(now);
             self.due.resend = true;
+        }
+        if header.wants_report {
+            events.push(SessionEvent::ReportWanted);
+        }
+        if !header.report.is_empty() {
+            events.push(SessionEvent::Report(header.report.clone()));
         }
         if header.in_place && !std::mem::replace(&mut self.peer_subscriptions_ready, true) {
             events.push(SessionEvent::SubscriptionsReady);
@@ -771,6 +850,11 @@ impl Session {
             groups: batch_lengths,
             answer: probe,
             resend: self.due.resend,
+            wants_report: self.due.wants_report,
+            report: match self.is_open {
+                true => std::mem::take(&mut self.report),
+                false => Bytes::new(),
+            },
             hello: hello_due,
             welcome,
             ..self.header()

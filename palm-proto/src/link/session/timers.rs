@@ -32,11 +32,13 @@ pub(super) struct DueFlags {
     pub(super) resend: bool,
     /// Flags of this side have changed.
     pub(super) notice: bool,
+    /// The peer is asked for a report.
+    pub(super) wants_report: bool,
 }
 
 impl DueFlags {
     pub(super) fn any(self) -> bool {
-        self.answer || self.resend || self.notice
+        self.answer || self.resend || self.notice || self.wants_report
     }
 }
 

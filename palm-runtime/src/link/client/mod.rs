@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use crate::link::{header, is_header};
 use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, LinkReceipt};
 use crate::message::proto::LinkHello;
 use crate::message::{Batch, BatchScope, Message};
+use crate::report::{Backlog, Edge, EdgeState, WorkerState};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, Request, SocketClosed, SocketError, SocketOptions,
     TrySendError,
@@ -97,6 +98,17 @@ pub(crate) struct LinkClient {
     connecting: Connecting,
     /// The reason of the peer's last refusal.
     refused: WaitCause,
+    /// What this worker reports to its master.
+    reporter: OnceLock<WorkerReporter>,
+}
+
+/// Returns what a worker reports to its master.
+struct WorkerReporter(Box<dyn Fn() -> Option<WorkerState> + Send + Sync>);
+
+impl std::fmt::Debug for WorkerReporter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("WorkerReporter")
+    }
 }
 
 #[derive(Debug)]
@@ -232,6 +244,7 @@ impl LinkClient {
             cancellations,
             connecting: Connecting::new(address),
             refused: WaitCause::default(),
+            reporter: OnceLock::new(),
         };
         (Arc::new(link), received)
     }
@@ -757,6 +770,8 @@ impl LinkClient {
                             cancellations.cancel(&list);
                         }
                     }
+                    SessionEvent::ReportWanted => self.send_report(state),
+                    SessionEvent::Report(_) => {}
                     SessionEvent::Draining => state.handle_draining(),
                     SessionEvent::Finished => state.peer_finished = true,
                     SessionEvent::Forgotten => {
@@ -784,6 +799,64 @@ impl LinkClient {
         state.flush(now);
         self.deliver(arrivals);
         self.changed.notify_waiters();
+    }
+
+    /// Sends the report of this worker with the next header, if it has one.
+    fn send_report(&self, state: &mut ClientState) {
+        let report = self
+            .reporter
+            .get()
+            .and_then(|WorkerReporter(report)| report());
+        let Some(WorkerState {
+            mut worker,
+            functions,
+            ..
+        }) = report
+        else {
+            return;
+        };
+        worker.concurrency = self.hello.concurrency;
+        worker.prefetched = state.pace.tasks().saturating_sub(worker.running);
+        worker.results = state.session.unacknowledged().0 as u64;
+        let report = WorkerState::new(worker, functions);
+        state.session.send_report(report.encode());
+    }
+
+    /// Sets what this worker reports to its master when it is asked. Only the first call has an effect.
+    pub(crate) fn set_reporter(
+        &self,
+        reporter: impl Fn() -> Option<WorkerState> + Send + Sync + 'static,
+    ) {
+        let _ = self.reporter.set(WorkerReporter(Box::new(reporter)));
+    }
+
+    /// Returns the edge of the link, without its role and topics.
+    pub(crate) fn edge(&self) -> Edge {
+        let now = clock::now();
+        let state = self.state();
+        let counts = state.session.message_counts();
+        let mut edge = Edge::default();
+        edge.db_address = self.address.to_string();
+        edge.age = now.saturating_duration_since(state.session.opened_at());
+        edge.silent = now.saturating_duration_since(state.session.last_heard());
+        edge.state = match (state.is_connected(), state.peer_is_draining) {
+            (false, _) => EdgeState::Disconnected,
+            (true, true) => EdgeState::Draining,
+            (true, false) => EdgeState::Connected,
+        };
+        edge.sent = counts.sent;
+        edge.acknowledged = counts.acknowledged;
+        edge.received = counts.received;
+        let (messages, bytes) = state.session.unacknowledged();
+        let (more, more_bytes) = size_of(&state.next_session);
+        edge.waiting = Backlog::new((messages + more) as u64, (bytes + more_bytes) as u64)
+            .with_limits(OUTBOX_LIMIT.0 as u64, OUTBOX_LIMIT.1 as u64);
+        if self.hello.role != WORKER {
+            let (messages, bytes) = state.session.unconsumed();
+            edge.unread = Backlog::new(messages, bytes);
+        }
+        edge.time = state.session.acknowledgement_times();
+        edge
     }
 
     /// Delivers arrivals. Without a receiver the component has stopped.
@@ -816,6 +889,12 @@ impl LinkClient {
             dealer.close(limit).await;
         }
     }
+}
+
+/// Returns the number of messages, and their bytes.
+fn size_of(items: &VecDeque<TaggedBatch>) -> (usize, usize) {
+    let bytes = items.iter().map(|item| item.batch.bytes()).sum();
+    (message_count(items), bytes)
 }
 
 fn new_session(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant) -> Session {

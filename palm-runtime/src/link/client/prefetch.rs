@@ -68,6 +68,11 @@ impl PrefetchWindow {
         self.since = now;
     }
 
+    /// Returns the number of tasks at this worker, prefetched and running.
+    pub(super) fn tasks(&self) -> u64 {
+        self.tasks
+    }
+
     pub(super) fn window(&self) -> u64 {
         let ahead = match self.prefetch {
             Prefetch::Fixed(tasks) => tasks,

@@ -10,7 +10,7 @@ use super::peer::{LinkPeer, PeerRole, SessionEnd};
 use super::{LinkServer, ServerState, truncate_name};
 use crate::fair_queue::MAX_WEIGHT;
 use crate::link::session::{CreditWindow, MIN_VERSION, Session};
-use crate::link::subscriptions::{PeerOrigin, Subscription};
+use crate::link::subscriptions::{BacklogSize, PeerOrigin, Subscription};
 use crate::link::{CLIENT, PeerKey, SUBSCRIBER, WORKER, WORKER_CONTROL_VERSION};
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHello, LinkRefusal};
@@ -187,6 +187,10 @@ impl LinkServer {
             // Until the session is open.
             lost_at: Some(now),
             predecessor,
+            unread: BacklogSize::default(),
+            stalled: Duration::ZERO,
+            redelivered: 0,
+            report: None,
         };
         state.sessions.insert(id, key);
         state.routes.insert(route.clone(), key);

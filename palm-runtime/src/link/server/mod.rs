@@ -52,6 +52,7 @@ mod handshake;
 mod output;
 mod peer;
 mod publications;
+mod reports;
 mod retained;
 mod tasks;
 #[cfg(test)]
@@ -63,6 +64,7 @@ pub(crate) use timers::TICK;
 use handshake::MAX_HELLOS_BYTES;
 use output::ServerOutput;
 use peer::{LinkPeer, PeerRole, SessionEnd};
+use reports::Inspection;
 use tasks::PausedFlows;
 
 /// The links of a component with the peers that connect to it.
@@ -168,6 +170,8 @@ struct ServerState {
     may_recount_tasks: bool,
     /// The memory of the `hello`s, by session.
     hello_memory: Ledger<PeerKey>,
+    /// When a report of this component was last requested, and reports of its workers.
+    inspection: Inspection,
     /// The sessions that were opened since this was last taken.
     opened: OpenedSessions,
     peer_log: PeerLog,
@@ -213,6 +217,7 @@ impl LinkServer {
                 assigned_task_bytes: 0,
                 may_recount_tasks: true,
                 hello_memory: Ledger::new(MAX_HELLOS_BYTES),
+                inspection: Inspection::default(),
                 opened: OpenedSessions::default(),
                 peer_log: PeerLog::default(),
             }),
@@ -238,6 +243,11 @@ impl LinkServer {
 
     pub(crate) fn options(&self) -> &LinkOptions {
         &self.options
+    }
+
+    /// Returns the random number that identifies this run of the component.
+    pub(crate) fn component(&self) -> u64 {
+        self.component
     }
 
     /// Logs why calls wait for workers, if they have waited for a while. The owner calls it every [`TICK`].
@@ -408,10 +418,16 @@ impl LinkServer {
                         self.progressed.notify_waiters();
                     }
                 }
-                // Only workers are sent lists of cancelled calls.
+                SessionEvent::Report(report) if is_worker => {
+                    state.record_report(key, report, now);
+                    self.progressed.notify_waiters();
+                }
+                // Only workers are sent lists of cancelled calls, and asked for reports.
                 SessionEvent::Forgotten
                 | SessionEvent::SubscriptionsReady
-                | SessionEvent::Cancelled(_) => {}
+                | SessionEvent::Cancelled(_)
+                | SessionEvent::ReportWanted
+                | SessionEvent::Report(_) => {}
                 SessionEvent::Closed { .. } => {
                     state.log_end(key, "left", now);
                     if !state.retain(key, now) {
@@ -438,6 +454,10 @@ impl LinkServer {
             (&*self.inputs, &mut state.unread_calls)
         };
         unread.add(key, memory_of(&batches));
+        if let Some(peer) = state.peers.get_mut(&key) {
+            peer.unread.messages += batches.iter().map(Batch::len).sum::<usize>();
+            peer.unread.bytes += batches.iter().map(Batch::bytes).sum::<usize>();
+        }
         lane.send(key, weight, batches);
         if is_worker {
             state.dispatch.remove_load(key, finished, now);
@@ -484,6 +504,9 @@ impl LinkServer {
                 unread_results.release(&key, cost);
             }
             if let Some(peer) = peers.get_mut(&key) {
+                let unread = &mut peer.unread;
+                unread.messages = unread.messages.saturating_sub(messages as usize);
+                unread.bytes = unread.bytes.saturating_sub(bytes as usize);
                 match &mut peer.role {
                     PeerRole::Worker { .. } => peer.session.consume(messages, bytes),
                     PeerRole::Consumer {

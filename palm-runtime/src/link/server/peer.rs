@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use crate::link::inbound::InboundChannel;
 use crate::link::session::Session;
-use crate::link::subscriptions::SubscriptionTable;
+use crate::link::subscriptions::{BacklogSize, SubscriptionTable};
 use crate::link::{LinkOptions, PeerKey};
 use crate::message::proto::Function;
+use crate::report::WorkerState;
 
 /// How long a client whose connection was closed may take to reconnect before its calls are cancelled. A
 /// living client reconnects within about a second.
@@ -37,6 +38,14 @@ pub(super) struct LinkPeer {
     /// the number of its next message at that time. If the older session is lost, its unacknowledged messages with
     /// lower numbers are redelivered in this session. Later messages were published to both.
     pub(super) predecessor: Option<(PeerKey, u64)>,
+    /// Received messages that were not passed on.
+    pub(super) unread: BacklogSize,
+    /// Time for which this component has waited for the peer, as of the last tick.
+    pub(super) stalled: Duration,
+    /// Tasks that were redelivered when the peer, a worker, was lost.
+    pub(super) redelivered: u64,
+    /// The last report of a worker, and when it arrived.
+    pub(super) report: Option<(Box<WorkerState>, Instant)>,
 }
 
 #[derive(Debug)]

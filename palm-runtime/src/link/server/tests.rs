@@ -101,7 +101,9 @@ impl Remote {
                 SessionEvent::Draining
                 | SessionEvent::Finished
                 | SessionEvent::Cancelled(_)
-                | SessionEvent::SubscriptionsReady => {}
+                | SessionEvent::SubscriptionsReady
+                | SessionEvent::ReportWanted
+                | SessionEvent::Report(_) => {}
             }
         }
     }

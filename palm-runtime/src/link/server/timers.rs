@@ -29,10 +29,30 @@ impl LinkServer {
             subscriptions,
             unread_calls,
             unread_results,
+            inspection,
+            dispatch,
             ..
         } = &mut *state;
         subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
+        let wants_reports = inspection.is_due(now);
+        let since_tick = inspection.tick(now);
+        let tasks_wait = dispatch.waiting() > 0;
         for (&key, peer) in peers {
+            let is_waited_for = match peer.role {
+                PeerRole::Worker { .. } => {
+                    if wants_reports && peer.is_alive() {
+                        peer.session.request_report();
+                        peer.schedule(scheduled);
+                    }
+                    tasks_wait && peer.is_alive() && peer.session.credit() == 0
+                }
+                PeerRole::Consumer { is_paused, .. } => {
+                    is_paused || subscriptions.full_since(key).is_some()
+                }
+            };
+            if is_waited_for {
+                peer.stalled += since_tick;
+            }
             if peer.session.is_blocked() {
                 let unread = match peer.role {
                     PeerRole::Worker { .. } => &*unread_results,
@@ -125,6 +145,7 @@ impl ServerState {
                 };
                 tracing::warn!(worker = %peer.name, "worker lost ({loss}), redelivering its tasks");
                 self.connected_workers -= 1;
+                peer.redelivered += self.dispatch.load(peer.key) as u64;
                 self.dispatch.lose_worker(peer.key, loss, &mut self.failed);
             } else {
                 self.log_end(key, "lost", now);

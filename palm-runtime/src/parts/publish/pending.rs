@@ -86,6 +86,11 @@ impl PendingPublications {
         self.limits.time
     }
 
+    /// Returns the number of pending publications, and their bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.messages, self.bytes)
+    }
+
     /// Returns whether a publication of `topic` is pending, so that later ones must queue after it.
     pub(super) fn contains(&self, topic: &str) -> bool {
         !self.topics.is_empty() && self.topics.contains_key(topic)

@@ -133,6 +133,7 @@ impl<S: Shape> Outbound for PubService<S> {
         setup
             .bind_legacy("pub_address", &self.address, publish.peers())
             .await?;
+        let _ = setup.state.followers.set(publish.peers());
         self.opened = Some(OpenPubService {
             publish,
             followed: setup.state.links.claim_publications(),
@@ -232,6 +233,8 @@ impl<S: Shape> Outbound for PubService<S> {
                 () = expired => publisher.expire().await?,
                 () = stop.expired() => break,
             }
+            let (messages, bytes) = publisher.pending.size();
+            publisher.counters.set_held(messages, bytes);
             if stop.within(publisher.deliver()).await.is_none() {
                 break;
             }

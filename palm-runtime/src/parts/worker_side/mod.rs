@@ -36,6 +36,7 @@ use crate::message::Message;
 use crate::message::proto::Descriptor;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::report::Role;
 
 /// The way in which a worker and its master exchange tasks and results.
 #[derive(Debug, Clone)]
@@ -134,6 +135,11 @@ impl Inbound for TaskConnection {
             master => {
                 let transport = WorkerTransport::Sockets(master);
                 self.transport.send_replace(Some(transport));
+                if let Some((opened, _)) = &self.opened {
+                    let master = self.directory.request().address();
+                    let state = &opened.state;
+                    state.report_sockets(Role::Master, Vec::new(), master);
+                }
                 return self.sockets.run(outlet).await;
             }
         };
@@ -162,6 +168,9 @@ impl Inbound for TaskConnection {
         let address = request.address();
         let (link, tasks) = LinkClient::sharing(request, &opened.options, worker, link);
         link.set_task_limit(outlet.remaining() as u64);
+        opened.state.report_link(Role::Master, Vec::new(), &link);
+        let state = Arc::downgrade(&opened.state);
+        link.set_reporter(move || state.upgrade()?.worker_report());
         self.transport
             .send_replace(Some(WorkerTransport::Link(link.clone())));
         let forward = TaskForwarder {

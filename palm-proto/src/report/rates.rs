@@ -1,0 +1,90 @@
+//! [`Rates`]: what happened between two reports of a component.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Edge, Report};
+
+/// Runs of a component whose late reports are still recognized.
+const MAX_EARLIER_RUNS: usize = 16;
+
+/// Computes rates from the reports of one component, which may arrive late, twice, out of order, or not at all.
+///
+/// A rate is a difference of counters divided by the difference of [`Report::uptime`], both by the clock of the
+/// component. After a restart the counters begin at 0, and so do the rates: none is negative.
+#[derive(Debug, Clone, Default)]
+pub struct Rates {
+    /// Empty unless two reports of this run have arrived.
+    earlier: Option<Report>,
+    latest: Option<Report>,
+    /// The runs before the latest one.
+    earlier_runs: VecDeque<u64>,
+}
+
+impl Rates {
+    /// Adds a report. Returns `false` if it is not newer than the latest one, and was ignored.
+    pub fn add(&mut self, report: Report) -> bool {
+        if self.earlier_runs.contains(&report.instance) {
+            return false;
+        }
+        match self.latest.take() {
+            Some(latest) if latest.instance == report.instance => {
+                if report.uptime <= latest.uptime {
+                    self.latest = Some(latest);
+                    return false;
+                }
+                self.earlier = Some(latest);
+            }
+            Some(latest) => {
+                self.earlier_runs.truncate(MAX_EARLIER_RUNS - 1);
+                self.earlier_runs.push_front(latest.instance);
+                self.earlier = None;
+            }
+            None => {}
+        }
+        self.latest = Some(report);
+        true
+    }
+
+    /// Returns the newest report.
+    pub fn latest(&self) -> Option<&Report> {
+        self.latest.as_ref()
+    }
+
+    /// Returns the time between the two newest reports of this run of the component: since its start if there is one.
+    pub fn period(&self) -> Duration {
+        let uptime = |report: &Report| report.uptime;
+        let latest = self.latest.as_ref().map(uptime).unwrap_or_default();
+        latest.saturating_sub(self.earlier.as_ref().map(uptime).unwrap_or_default())
+    }
+
+    /// Returns by how much a counter of the component has grown per second. 0.0 until two reports have arrived.
+    pub fn rate(&self, counter: impl Fn(&Report) -> u64) -> f64 {
+        let (Some(earlier), Some(latest)) = (&self.earlier, &self.latest) else {
+            return 0.0;
+        };
+        let grown = counter(latest).saturating_sub(counter(earlier));
+        grown as f64 / self.period().as_secs_f64()
+    }
+
+    /// Returns by how much a counter of an edge of the newest report has grown per second. A session that was opened
+    /// since the report before is measured since then.
+    pub fn edge_rate(&self, edge: &Edge, counter: impl Fn(&Edge) -> u64) -> f64 {
+        let Some(earlier) = &self.earlier else {
+            return 0.0;
+        };
+        let mut before = earlier.edges.iter().filter(|it| is_same_session(it, edge));
+        let before = before.next().map(&counter).unwrap_or_default();
+        let grown = counter(edge).saturating_sub(before);
+        grown as f64 / self.period().as_secs_f64()
+    }
+}
+
+/// Returns whether an edge of an earlier report is the same session as `edge`.
+fn is_same_session(earlier: &Edge, edge: &Edge) -> bool {
+    earlier.role == edge.role
+        && earlier.name == edge.name
+        && earlier.db_address == edge.db_address
+        && earlier.topics == edge.topics
+        && earlier.age < edge.age
+}
