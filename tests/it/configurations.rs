@@ -133,8 +133,8 @@ fn worker_with_addresses_to_bind_is_rejected() {
             .push_address(ANY)
             .pull_address("udp://x");
         let expected = format!(
-            "cannot start `w`: 2 mistakes: (1) {}; (2) `.pull_address(..)`: `udp://x` is not an address: only tcp and \
-             ipc are supported; write `tcp://host:port` or `ipc://path`",
+            "cannot start `w`: 2 mistakes: (1) {}; (2) `.pull_address(..)`: `udp://x` is not an address: only tcp, \
+             ipc and inproc are supported; write `tcp://host:port`, `ipc://path` or `inproc://name`",
             text("`.push_address(..)`", ANY)
         );
         assert_rejected(worker.spawn(), &expected).await;
@@ -158,8 +158,8 @@ fn all_mistakes_of_a_component_are_reported_at_once() {
             "cannot start `my shop`: 5 mistakes: (1) `my shop` cannot be a name: a name has at least one \
              character, and neither a space nor a dot; (2) with `.concurrency(0)` no call could run: it has to \
              be at least 1; (3) `messages` of `.queue_limits(..)` is 0, so no message could pass: it has to be at \
-             least 1; (4) `pub_address`: `localhost:1` is not an address: it has no `://`; write `tcp://host:port` \
-             or `ipc://path`; (5) `db_address` and `pull_address` both bind \
+             least 1; (4) `pub_address`: `localhost:1` is not an address: it has no `://`; write `tcp://host:port`, \
+             `ipc://path` or `inproc://name`; (5) `db_address` and `pull_address` both bind \
              `tcp://127.0.0.1:5001`: set different addresses, or port 0 for a free one",
         )
         .await;
@@ -223,7 +223,7 @@ fn templates_that_cannot_work_are_rejected_with_all_mistakes() {
             tasks.spawn(),
             "cannot start `shop`: 2 mistakes: (1) `Tasks` sends tasks to workers, but no part receives their \
              results: register a `WorkerPullService`; (2) the part `Pull` (`pull_address`): `tcp:/x` is not an \
-             address: it has no `://`; write `tcp://host:port` or `ipc://path`",
+             address: it has no `://`; write `tcp://host:port`, `ipc://path` or `inproc://name`",
         )
         .await;
     });

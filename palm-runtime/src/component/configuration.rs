@@ -309,7 +309,7 @@ mod tests {
         check(
             bound(false, &[("Pull", "pull_address", "udp://localhost:5555")]),
             "cannot start `shop`: the part `Pull` (`pull_address`): `udp://localhost:5555` is not an address: only \
-             tcp and ipc are supported; write `tcp://host:port` or `ipc://path`",
+             tcp, ipc and inproc are supported; write `tcp://host:port`, `ipc://path` or `inproc://name`",
         );
     }
 }

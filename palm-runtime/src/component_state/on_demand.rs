@@ -3,7 +3,7 @@
 //! Peers that speak links need only the `db_address`. A socket whose address is not configured has a port that the
 //! system picks, so a legacy peer must request it under its key at the cache service. Until then the port is reserved,
 //! and not listened on. A path does not change with a restart, and peers reconnect to it without a request: so sockets
-//! with `ipc://` addresses, like those with a configured address, are bound when the component starts.
+//! with `ipc://` and `inproc://` addresses, like those with a configured address, are bound when the component starts.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

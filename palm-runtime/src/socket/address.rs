@@ -2,24 +2,32 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::network::{ExposedError, NetworkTrust};
 
-/// The address of a socket: `tcp://host:port` or `ipc://path`.
+/// The address of a socket: `tcp://host:port`, `ipc://path` or `inproc://name`.
 ///
-/// To bind, the host may be `*` (all interfaces) and the port `*` or 0 (a free one).
+/// To bind, the host may be `*` (all interfaces), the port `*` or 0 (a free one), and the name `*` (an unused one).
+/// `inproc` sockets exchange messages within a process, and need [`Backend::Omq`](super::Backend).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(Transport);
+
+/// The name that stands for an unused one.
+const ANY_NAME: &str = "*";
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Transport {
     Tcp { host: String, port: u16 },
     Ipc { path: String },
+    Inproc { name: String },
 }
 
 /// Error of parsing an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an address: {why}; write `tcp://host:port` or `ipc://path`")]
+#[error(
+    "`{text}` is not an address: {why}; write `tcp://host:port`, `ipc://path` or `inproc://name`"
+)]
 pub struct AddressError {
     text: String,
     why: &'static str,
@@ -65,7 +73,9 @@ impl FromStr for Address {
             "ipc" => Ok(Self(Transport::Ipc {
                 path: rest.to_owned(),
             })),
-            _ => Err(error("only tcp and ipc are supported")),
+            "inproc" if rest.is_empty() => Err(error("it has no name")),
+            "inproc" => Ok(Self::inproc(rest)),
+            _ => Err(error("only tcp, ipc and inproc are supported")),
         }
     }
 }
@@ -75,6 +85,7 @@ impl std::fmt::Display for Address {
         match &self.0 {
             Transport::Tcp { host, port } => write!(formatter, "tcp://{host}:{port}"),
             Transport::Ipc { path } => write!(formatter, "ipc://{path}"),
+            Transport::Inproc { name } => write!(formatter, "inproc://{name}"),
         }
     }
 }
@@ -85,19 +96,41 @@ impl Address {
         Self(Transport::Tcp { host, port })
     }
 
+    fn inproc(name: &str) -> Self {
+        let name = name.to_owned();
+        Self(Transport::Inproc { name })
+    }
+
     /// Returns the path of an `ipc://` address.
     pub(super) fn ipc_path(&self) -> Option<&str> {
         match &self.0 {
             Transport::Ipc { path } => Some(path),
-            Transport::Tcp { .. } => None,
+            _ => None,
         }
     }
 
-    /// Returns whether the address has a certain host and port, so that a socket can connect to it.
+    pub(super) fn is_inproc(&self) -> bool {
+        matches!(self.0, Transport::Inproc { .. })
+    }
+
+    /// Replaces the name of `inproc://*` by one that no other address of this process has.
+    pub(super) fn with_unused_name(&self) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        match &self.0 {
+            Transport::Inproc { name } if name == ANY_NAME => {
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                Self::inproc(&format!("*{number}"))
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Returns whether the address has a certain host and port, or name, so that a socket can connect to it.
     pub(crate) fn can_be_connected_to(&self) -> bool {
         match &self.0 {
             Transport::Tcp { host, port } => *port != 0 && !Self::is_any_host(host),
             Transport::Ipc { .. } => true,
+            Transport::Inproc { name } => name != ANY_NAME,
         }
     }
 
@@ -105,7 +138,7 @@ impl Address {
     pub(super) fn with_port(&self, port: u16) -> Self {
         match &self.0 {
             Transport::Tcp { host, .. } => Self::tcp(host, port),
-            Transport::Ipc { .. } => self.clone(),
+            _ => self.clone(),
         }
     }
 
@@ -113,7 +146,7 @@ impl Address {
     pub(super) fn tcp_parts(&self) -> Option<(&str, u16)> {
         match &self.0 {
             Transport::Tcp { host, port } => Some((host, *port)),
-            Transport::Ipc { .. } => None,
+            _ => None,
         }
     }
 
@@ -132,7 +165,7 @@ impl Address {
                     host == other_host || Self::is_any_host(host) || Self::is_any_host(other_host);
                 *port != 0 && port == other_port && same_host
             }
-            (one, other) => one == other,
+            (one, other) => one == other && self.can_be_connected_to(),
         }
     }
 
@@ -140,7 +173,7 @@ impl Address {
     pub(crate) fn host(&self) -> Option<&str> {
         match &self.0 {
             Transport::Tcp { host, .. } => Some(host),
-            Transport::Ipc { .. } => None,
+            _ => None,
         }
     }
 
@@ -151,7 +184,7 @@ impl Address {
                 let local = Self::tcp("127.0.0.1", *port);
                 format!("`{local}` or an `ipc://` address")
             }),
-            Transport::Ipc { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -159,8 +192,8 @@ impl Address {
         matches!(host, "*" | "[::]")
     }
 
-    /// Returns an address for another socket of the same component: a free port of the same host, or the path with
-    /// `.suffix` appended.
+    /// Returns an address for another socket of the same component: a free port of the same host, or the path or name
+    /// with `.suffix` appended.
     pub fn sibling(&self, suffix: &str) -> Self {
         Self(match &self.0 {
             Transport::Tcp { host, .. } => Transport::Tcp {
@@ -169,6 +202,10 @@ impl Address {
             },
             Transport::Ipc { path } => Transport::Ipc {
                 path: format!("{path}.{suffix}"),
+            },
+            Transport::Inproc { name } if name == ANY_NAME => self.0.clone(),
+            Transport::Inproc { name } => Transport::Inproc {
+                name: format!("{name}.{suffix}"),
             },
         })
     }
@@ -226,6 +263,8 @@ mod tests {
             "tcp://[::1]:80",
             "ipc:///tmp/a",
             "tcp://host:1",
+            "inproc://images",
+            "inproc://*",
         ] {
             assert_eq!(address(text).to_string(), text);
         }
@@ -245,8 +284,12 @@ mod tests {
         );
         check("tcp://:5555", "it has no host");
         check("tcp://::1:5555", "an IPv6 host goes into brackets");
-        check("udp://localhost:5555", "only tcp and ipc are supported");
+        check(
+            "udp://localhost:5555",
+            "only tcp, ipc and inproc are supported",
+        );
         check("ipc://", "it has no path");
+        check("inproc://", "it has no name");
     }
 
     #[test]
@@ -266,5 +309,20 @@ mod tests {
             address("ipc:///tmp/db").sibling("pub"),
             address("ipc:///tmp/db.pub")
         );
+        assert_eq!(
+            address("inproc://db").sibling("pub"),
+            address("inproc://db.pub")
+        );
+    }
+
+    #[test]
+    fn any_name_is_replaced_by_unused_ones() {
+        let any = address("inproc://*");
+        assert!(!any.can_be_connected_to() && !any.collides(&any));
+        assert_eq!(any.sibling("pub"), any);
+        let (one, other) = (any.with_unused_name(), any.with_unused_name());
+        assert!(one.can_be_connected_to() && one.collides(&one));
+        assert!(!one.collides(&other));
+        assert_eq!(one.with_unused_name(), one);
     }
 }

@@ -80,11 +80,14 @@ impl Socket {
                 .limiter
                 .set(AbortOnDropHandle::new(tokio::spawn(limiter)));
         }
-        let endpoint = self
-            .native
-            .bind(&*address.to_string())
-            .await
-            .map_err(to_io)?;
+        let address = address.with_unused_name();
+        let bound = self.native.bind(&*address.to_string()).await;
+        let endpoint = bound.map_err(|error| match error {
+            omq_tokio::Error::InvalidEndpoint(_) if address.is_inproc() => {
+                io::ErrorKind::AddrInUse.into()
+            }
+            error => to_io(error),
+        })?;
         endpoint.to_string().parse().map_err(io::Error::other)
     }
 
@@ -623,11 +626,16 @@ mod tests {
     /// The crate does not report the routing id of a peer that leaves; see [`routing_id`](super::routing_id).
     #[tokio::test]
     async fn departures_have_the_routing_ids_of_messages() {
+        for address in ["tcp://127.0.0.1:0", "inproc://*"] {
+            check_departures(address).await;
+        }
+    }
+
+    async fn check_departures(address: &str) {
         let options = options();
         let router = Socket::new(Kind::Router, &options);
         let mut departures = router.departures();
-        let address = router.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
-        let address = address.unwrap();
+        let address = router.bind(&address.parse().unwrap()).await.unwrap();
         let mut receiver = router.receiver();
         let mut dealers = Vec::new();
         let mut names = Vec::new();

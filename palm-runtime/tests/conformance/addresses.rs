@@ -86,7 +86,7 @@ fn an_address_in_use_is_an_error_that_names_address_and_cause() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             for error in bind_all(&bound).await {
                 let error = error.unwrap_err();
@@ -156,7 +156,7 @@ fn an_address_is_free_again_after_close() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let push = Push::connect(&bound, &options).await.unwrap();
             push.send(Bytes::from_static(b"connected")).await.unwrap();

@@ -103,7 +103,7 @@ fn an_unread_end_makes_its_peer_wait() {
     check(async {
         let folder = IpcFolder::new();
         for binds in ["push", "pull"] {
-            for address in folder.both(binds) {
+            for address in folder.all(binds) {
                 let (push, mut pull) = push_to_pull(binds, &address, &few(|_| {})).await;
                 let count = fill(&push, LEN, 0, MOST).await;
                 assert_full(&push, numbered(count, LEN));
@@ -367,7 +367,7 @@ fn a_subscriber_that_stops_reading_does_not_delay_other_topics() {
 fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
     check(async {
         let folder = IpcFolder::new();
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(60));
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();

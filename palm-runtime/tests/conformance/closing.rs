@@ -22,7 +22,7 @@ fn close_of_a_push_sends_all_queued_messages() {
     check(async {
         let folder = IpcFolder::new();
         for binds in ["push", "pull"] {
-            for address in folder.both(binds) {
+            for address in folder.all(binds) {
                 let (push, mut pull) = push_to_pull(binds, &address, &options(|_| {})).await;
                 let sending = tokio::spawn(async move {
                     for number in 0..COUNT {
@@ -41,7 +41,7 @@ fn close_of_a_push_sends_all_queued_messages() {
 fn close_of_a_push_waits_for_a_pull_that_begins_to_read_later() {
     check(async {
         let folder = IpcFolder::new();
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (push, mut pull) = push_to_pull("pull", &address, &options(|_| {})).await;
             let count = fill(&push, 16 * 1024, 0, 10_000).await;
             let closing = tokio::spawn(push.close(LONG));
@@ -56,7 +56,7 @@ fn close_of_a_publisher_sends_all_queued_publications() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
             subscribe.subscribe("").await.unwrap();
@@ -278,7 +278,7 @@ fn a_dropped_end_releases_its_address() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (pull, bound) = Pull::bind(&address, &options).await.unwrap();
             drop(pull);
             super::setup::bind_again(async || Pull::bind(&bound, &options).await).await;

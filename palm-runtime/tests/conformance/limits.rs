@@ -18,7 +18,7 @@ fn a_message_of_64_mib_arrives() {
     check(async {
         let folder = IpcFolder::new();
         let large = Bytes::from(vec![42; 64 * MIB]);
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (push, mut pull) = push_to_pull("pull", &address, &options(|_| {})).await;
             push.send(large.clone()).await.unwrap();
             assert!(recv_one(&mut pull).await == large);

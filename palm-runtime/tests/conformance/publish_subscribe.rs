@@ -45,7 +45,7 @@ async fn send(publish: &Publish, topic: &'static str) {
 fn every_publication_arrives_once_and_in_order() {
     check(async {
         let folder = IpcFolder::new();
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (publish, mut subscribe, _) = published(&address, &options(|_| {}), &[""]).await;
             let sending = tokio::spawn(async move {
                 for number in 0..20_000 {
@@ -64,7 +64,7 @@ fn every_publication_arrives_once_and_in_order() {
 fn topics_match_by_prefix() {
     check(async {
         let folder = IpcFolder::new();
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (publish, mut subscribe, _) =
                 published(&address, &options(|_| {}), &["server", "end"]).await;
             for topic in [
@@ -121,7 +121,7 @@ fn an_empty_prefix_matches_everything() {
 fn changes_of_subscriptions_are_seen_in_order() {
     check(async {
         let folder = IpcFolder::new();
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut publish, subscribe, _) =
                 published(&address, &options(|_| {}), &["first"]).await;
             assert!(publish.is_subscribed(b"first"));
@@ -197,7 +197,7 @@ fn a_subscription_lasts_until_its_last_subscriber_revokes_it() {
 fn subscriptions_of_a_subscriber_that_leaves_are_removed() {
     check(async {
         let folder = IpcFolder::new();
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut publish, subscribe, _) =
                 published(&address, &options(|_| {}), &["one", "two"]).await;
             soon("closing", subscribe.close()).await;

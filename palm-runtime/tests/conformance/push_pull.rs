@@ -17,7 +17,7 @@ fn every_message_arrives_once_and_in_order() {
         let folder = IpcFolder::new();
         let options = options(|_| {});
         for binds in ["push", "pull"] {
-            for address in folder.both(binds) {
+            for address in folder.all(binds) {
                 let (push, mut pull) = push_to_pull(binds, &address, &options).await;
                 let sending = tokio::spawn(async move {
                     for number in 0..20_000 {

@@ -134,7 +134,7 @@ fn a_push_reconnects() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let push = Push::connect(&bound, &options).await.unwrap();
             for _ in 0..5 {
@@ -154,7 +154,7 @@ fn a_pull_reconnects() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut push, bound) = Push::bind(&address, &options).await.unwrap();
             let mut pull = Pull::connect(&bound, &options).await.unwrap();
             for _ in 0..5 {
@@ -174,7 +174,7 @@ fn a_dealer_reconnects() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut router, bound) = Router::bind(&address, &options).await.unwrap();
             let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
             for _ in 0..5 {
@@ -194,7 +194,7 @@ fn a_subscriber_reconnects_and_subscribes_again() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
             subscribe.subscribe("topic").await.unwrap();

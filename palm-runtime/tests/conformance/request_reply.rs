@@ -52,7 +52,7 @@ fn body(frames: &Frames) -> &Bytes {
 fn a_request_gets_its_reply() {
     check(async {
         let folder = IpcFolder::new();
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (request, reply, bound) = pair(&address, &options(|_| {})).await;
             assert_eq!(*request.address(), bound);
             let _echo = echo(reply);
@@ -168,7 +168,7 @@ fn requests_continue_after_a_restart_of_the_server() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (request, mut reply, bound) = pair(&address, &options).await;
             let lost = request.request(numbered(0, 64), STALLED);
             let dying = async {

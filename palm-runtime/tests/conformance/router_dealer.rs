@@ -46,7 +46,7 @@ fn messages_are_sent_to_the_peer_of_their_routing_id() {
     check(async {
         let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in folder.both("a") {
+        for address in folder.all("a") {
             let (mut router, bound) = Router::bind(&address, &options).await.unwrap();
             let mut dealers = Vec::new();
             for number in 0..10 {

@@ -38,6 +38,11 @@ pub(crate) fn backend() -> Backend {
     }
 }
 
+/// Returns whether the tested backend connects sockets within a process.
+pub(crate) fn has_inproc() -> bool {
+    format!("{:?}", backend()) == "Omq"
+}
+
 /// Options for the tested backend with short reconnect delays, changed by `change`.
 pub(crate) fn options(change: impl FnOnce(&mut SocketOptions)) -> SocketOptions {
     let mut options = SocketOptions::default();
@@ -60,7 +65,7 @@ pub(crate) fn unbound_tcp() -> Address {
         .unwrap()
 }
 
-/// Addresses to bind, one of each transport. The directory of the ipc path is deleted when this is dropped.
+/// Addresses to bind. The directory of the ipc path is deleted when this is dropped.
 pub(crate) struct IpcFolder(TempDir);
 
 impl IpcFolder {
@@ -74,8 +79,18 @@ impl IpcFolder {
             .unwrap()
     }
 
+    /// Returns a TCP and an IPC address, which raw peers can connect to.
     pub(crate) fn both(&self, name: &str) -> [Address; 2] {
         [any_tcp(), self.ipc(name)]
+    }
+
+    /// Returns an address of each transport that the tested backend has.
+    pub(crate) fn all(&self, name: &str) -> Vec<Address> {
+        let mut all = self.both(name).to_vec();
+        if has_inproc() {
+            all.push("inproc://*".parse().unwrap());
+        }
+        all
     }
 }
 

@@ -107,6 +107,16 @@ struct PeerCount {
     generation: u64,
 }
 
+fn reject_inproc(address: &Address) -> io::Result<()> {
+    match address.is_inproc() {
+        true => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "`inproc` addresses need `Backend::Omq`",
+        )),
+        false => Ok(()),
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         self.0.killed.cancel();
@@ -136,6 +146,7 @@ impl Socket {
     }
 
     pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
+        reject_inproc(address)?;
         let (bound, address) = BoundListener::new(address).await?;
         let core = self.0.clone();
         match core.kind {
@@ -170,6 +181,7 @@ impl Socket {
         if self.0.closing.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
         }
+        reject_inproc(address)?;
         let cancelled = CancellationToken::new();
         let (subscriptions, changes) = mpsc::unbounded_channel();
         let mut state = self.0.state();
