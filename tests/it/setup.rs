@@ -1,6 +1,7 @@
 //! Set-up that most tests share: limits, addresses, clients, and gates.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +20,14 @@ pub(crate) const STALLED: Duration = Duration::from_millis(300);
 /// Time within which a test must end.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The same with paused time. If all tasks of a test wait for each other, this time passes at once.
+const PAUSED_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
 /// Any free port of this machine.
 pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
+
+/// An unused name, for sockets within this process. Tests in [`paused`] use it.
+pub(crate) const ANY_NAME: &str = "inproc://*";
 
 /// Messages of deliberate panics in methods and hooks. Every other panic fails its test, also in a task that is never
 /// joined.
@@ -69,6 +76,19 @@ pub(crate) fn check(body: impl Future<Output = ()>) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2),
         body,
     );
+}
+
+/// [`check`] with paused time on one thread, for tests without sockets of the system, processes and threads.
+///
+/// Time advances only when all tasks wait, so that waiting costs none, and durations are exact.
+pub(crate) fn paused(body: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    check_within(PAUSED_LIMIT, builder.start_paused(true), body);
+}
+
+/// Simulates work. With [`paused`] time it takes none.
+pub(crate) async fn work(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
 /// [`check`] for a test that takes longer.
@@ -126,6 +146,22 @@ pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     soon(what, poll).await;
 }
 
+/// Polls until `attempt` succeeds, for example to bind an address that is about to be released.
+pub(crate) async fn succeeds<T, E>(
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let poll = async {
+        loop {
+            match attempt().await {
+                Ok(value) => return value,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    soon(what, poll).await
+}
+
 /// A folder for IPC addresses, which is deleted when this is dropped.
 pub(crate) struct TempFolder(TempDir);
 
@@ -148,6 +184,12 @@ impl TempFolder {
 pub(crate) fn unbound() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("tcp://{}", listener.local_addr().unwrap())
+}
+
+/// Returns an address within this process that is not bound.
+pub(crate) fn unbound_name() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("inproc://test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Waits until the component listens at all of its addresses, since ports for legacy peers are opened on demand.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::prelude::*;
-use palm::testing::{Cluster, Direct};
+use palm::testing::{Cluster, Direct, Faults};
 use palm::{
     BoxError, CacheError, CallError, Error, FailureKind, LinkOptions, RemoteError, StartError,
 };
 
-use super::setup::{Gate, STALLED, chain, check, eventually, soon, unbound};
+use super::setup::{Gate, STALLED, chain, check, eventually, paused, soon, unbound};
 
 #[derive(Default)]
 struct First {
@@ -609,6 +609,52 @@ fn cluster_with_an_unreachable_upstream_fails_to_start() {
         assert!(
             matches!(&error, Error::Start(StartError::Unconnected { component, .. }) if component == "middle"),
             "{error}"
+        );
+    });
+}
+
+#[test]
+fn cluster_within_the_process_answers_in_paused_time() {
+    paused(async {
+        let begin = tokio::time::Instant::now();
+        let cluster = Cluster::new()
+            .server_with(First::default(), |server| server.pipelined(true))
+            .pipeline(Middle)
+            .inproc()
+            .start()
+            .await
+            .unwrap();
+        let addresses = cluster
+            .handles()
+            .iter()
+            .flat_map(|it| it.addresses().values());
+        for address in addresses {
+            assert!(address.starts_with("inproc://"), "{address}");
+        }
+        let client = cluster.client().await.unwrap();
+        let answer = client.eval(First::MARK.then(Middle::MARK), "x").await;
+        assert_eq!(answer.unwrap(), "x first middle");
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        let minutes = Duration::from_secs(600);
+        let late = client.eval(First::NEVER, ()).timeout(minutes).await;
+        assert!(matches!(late, Err(CallError::Timeout { .. })), "{late:?}");
+        assert_eq!(begin.elapsed(), minutes);
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn fault_proxies_within_the_process_are_rejected() {
+    paused(async {
+        let cluster = Cluster::new()
+            .inproc()
+            .fault_proxies(&Faults::seeded(1))
+            .server(First::default());
+        let error = cluster.start().await.unwrap_err();
+        let text = chain(&error);
+        assert!(
+            text.contains("remove `.inproc()` or `.fault_proxies(..)`"),
+            "{text}"
         );
     });
 }

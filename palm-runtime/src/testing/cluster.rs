@@ -27,7 +27,10 @@ use crate::method::Shape;
 use crate::part::OpenError;
 
 /// A free port of this machine.
-const ANY: &str = "tcp://127.0.0.1:0";
+const ANY_PORT: &str = "tcp://127.0.0.1:0";
+
+/// A name that no other socket of this process has.
+const ANY_NAME: &str = "inproc://*";
 
 /// The description of a cluster that runs in one process; [`start`](Self::start) starts it.
 ///
@@ -44,7 +47,7 @@ const ANY: &str = "tcp://127.0.0.1:0";
 /// [`downstream_of`](Self::downstream_of) overrides the default. Components have the same defaults as outside of tests: a result
 /// follows the steps of its message, and the client finds the component of the last step.
 ///
-/// All addresses are free ports of 127.0.0.1. Each kind has two methods: `server(..)` adds a component with default
+/// All addresses are free ports of 127.0.0.1, or names within the process ([`inproc`](Self::inproc)). Each kind has two methods: `server(..)` adds a component with default
 /// options, and `server_with(.., options)` passes the component's [`Builder`] to `options`. A component that follows
 /// another one by its own options is not connected to the components of the cluster.
 ///
@@ -56,6 +59,7 @@ pub struct Cluster {
     /// The upstream components of the next component.
     upstream: Vec<String>,
     connect_timeout: Duration,
+    is_inproc: bool,
     /// The source of random numbers for fault proxies; `None` if there are none.
     fault_proxies: Option<Rng>,
 }
@@ -65,6 +69,8 @@ type Spawn = Box<dyn FnOnce(Upstreams) -> BoxFuture<'static, Result<ComponentHan
 
 /// The upstream components of a component that starts.
 struct Upstreams {
+    /// The address that the component binds.
+    any: &'static str,
     /// The `db_address` of each, or of the fault proxy in front of it.
     db_addresses: Vec<String>,
 }
@@ -77,6 +83,7 @@ impl Cluster {
             spawns: Vec::new(),
             upstream: Vec::new(),
             connect_timeout: Duration::from_secs(10),
+            is_inproc: false,
             fault_proxies: None,
         }
     }
@@ -84,6 +91,15 @@ impl Cluster {
     /// Sets how long components may take to connect to their upstream components. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Connects the components by queues within the process instead of TCP, with the socket backend `omq`.
+    ///
+    /// A cluster like this uses neither ports nor any input and output of the system, so a test can
+    /// [pause time](crate::testing#paused-time).
+    pub fn inproc(mut self) -> Self {
+        self.is_inproc = true;
         self
     }
 
@@ -126,7 +142,7 @@ impl Cluster {
         server: impl Bind<Builder = ServerBuilder<C>>,
         options: impl FnOnce(ServerBuilder<C>) -> ServerBuilder<C>,
     ) -> Self {
-        self.add(options(server.bind(ANY)), |builder, _| builder)
+        self.add(options(server.bind(ANY_PORT)), |builder, _| builder)
     }
 
     /// Adds a master. Add its workers after it.
@@ -140,7 +156,7 @@ impl Cluster {
         master: impl Bind<Builder = MasterBuilder<C>>,
         options: impl FnOnce(MasterBuilder<C>) -> MasterBuilder<C>,
     ) -> Self {
-        self.add(options(master.bind(ANY)), |builder, _| builder)
+        self.add(options(master.bind(ANY_PORT)), |builder, _| builder)
     }
 
     /// Adds a pipeline.
@@ -154,7 +170,7 @@ impl Cluster {
         pipeline: impl Bind<Builder = PipelineBuilder<C>>,
         options: impl FnOnce(PipelineBuilder<C>) -> PipelineBuilder<C>,
     ) -> Self {
-        self.add(options(pipeline.bind(ANY)), |builder, upstreams| {
+        self.add(options(pipeline.bind(ANY_PORT)), |builder, upstreams| {
             let db_addresses = upstreams.db_addresses.into_iter();
             db_addresses.fold(builder, PipelineBuilder::follow)
         })
@@ -171,7 +187,7 @@ impl Cluster {
         hub: impl Bind<Builder = HubBuilder<C>>,
         options: impl FnOnce(HubBuilder<C>) -> HubBuilder<C>,
     ) -> Self {
-        self.add(options(hub.bind(ANY)), |builder, upstreams| {
+        self.add(options(hub.bind(ANY_PORT)), |builder, upstreams| {
             upstreams
                 .db_addresses
                 .into_iter()
@@ -190,7 +206,7 @@ impl Cluster {
         sink: impl Bind<Builder = SinkBuilder<C>>,
         options: impl FnOnce(SinkBuilder<C>) -> SinkBuilder<C>,
     ) -> Self {
-        self.add(options(sink.bind(ANY)), |builder, upstreams| {
+        self.add(options(sink.bind(ANY_PORT)), |builder, upstreams| {
             upstreams
                 .db_addresses
                 .into_iter()
@@ -210,7 +226,7 @@ impl Cluster {
         options: impl FnOnce(WorkerBuilder<C>) -> WorkerBuilder<C>,
     ) -> Self {
         // The address of its master is known only when the master runs.
-        self.add(options(worker.connect(ANY)), |builder, upstreams| {
+        self.add(options(worker.connect(ANY_PORT)), |builder, upstreams| {
             upstreams
                 .db_addresses
                 .into_iter()
@@ -233,7 +249,8 @@ impl Cluster {
             follows_others: builder.has_sources(),
         });
         self.spawns.push(Box::new(move |at| {
-            let builder = configure(builder, at);
+            let any = at.any;
+            let builder = configure(builder.at(any), at);
             Box::pin(builder.spawn())
         }));
         self
@@ -258,8 +275,19 @@ impl Cluster {
             spawns,
             upstream,
             connect_timeout,
+            is_inproc,
             fault_proxies: mut rng,
         } = self;
+        if is_inproc && rng.is_some() {
+            let problem =
+                "fault proxies are TCP proxies: remove `.inproc()` or `.fault_proxies(..)`";
+            return Err(StartError::Option {
+                component: "cluster".to_owned(),
+                problem: problem.to_owned(),
+            }
+            .into());
+        }
+        let any = if is_inproc { ANY_NAME } else { ANY_PORT };
         if !upstream.is_empty() {
             let problem = format!(
                 "no component was added downstream of `{}`: call `.downstream_of(..)` before the component",
@@ -283,7 +311,7 @@ impl Cluster {
                 }
                 db_addresses.push(address);
             }
-            handles.push(spawn(Upstreams { db_addresses }).await?);
+            handles.push(spawn(Upstreams { any, db_addresses }).await?);
         }
         let deadline = Instant::now() + connect_timeout;
         for handle in &handles {

@@ -3,10 +3,23 @@
 //! [`Direct`] calls the methods of a component in place, with the same results as a client: arguments and answers
 //! pass through the same encoding, and errors and panics are returned as
 //! [`CallError::Remote`](crate::CallError::Remote). [`Cluster`] runs components with their sockets on free ports of
-//! this machine, and connects each to its upstream components.
+//! this machine, or within the process, and connects each to its upstream components.
 //!
 //! Start with `Direct`: it is exact, and a call takes microseconds. A `Cluster` tests what happens between
 //! components: whether steps fit each other, the distribution of work, hooks, and shutdowns.
+//!
+//! # Paused time
+//!
+//! All timeouts, deadlines and heartbeats of palm follow tokio's clock, which a test can pause
+//! (`#[tokio::test(start_paused = true)]`, tokio's feature `test-util`). Whenever all tasks wait, tokio advances the
+//! clock to the next timer, so minutes pass in a moment, and durations are exact.
+//!
+//! Input and output of the system do not follow that clock: time would advance while a message is on its way. So
+//! use [`Cluster::inproc`], or bind `inproc://*` and connect to the address of the handle. These keep to real time,
+//! too: components with `own_thread`, the blocking client, caches in files and on Redis, and HTTP. A blocking method
+//! is waited for, and time does not advance meanwhile.
+//!
+//! Pause time before components and clients start.
 //!
 //! # Faults
 //!
