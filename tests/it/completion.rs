@@ -15,7 +15,7 @@ use palm::socket::{Pull, Push};
 use palm::{BoxError, CallError, ComponentHandle};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::setup::{ANY, address, check, connect, finally, options, soon};
+use super::setup::{ANY_NAME, address, check, connect, finally, options, paused, soon};
 
 /// Yields the message.
 struct Same;
@@ -205,8 +205,8 @@ const NOTHING: Expected = Expected {
 
 /// Registers the last part, and the cache service.
 fn finish(template: &mut ServerTemplate) {
-    template.register_outbound(PubService::bind(ANY), "Pub");
-    template.register_bypass(CacheService::bind(ANY), "Cache");
+    template.register_outbound(PubService::bind(ANY_NAME), "Pub");
+    template.register_bypass(CacheService::bind(ANY_NAME), "Cache");
 }
 
 async fn check_jobs(what: &str, component: &ComponentHandle, function: &str, expected: Expected) {
@@ -243,7 +243,7 @@ macro_rules! check_inbound {
     ($what:expr, $function:expr, $template:expr, $to:expr, $failures:expr, $($hooks:ident => $expected:expr),*) => {
         $({
             let mut template = $template;
-            let pull = PullService::bind(ANY).hooks($hooks);
+            let pull = PullService::bind(ANY_NAME).hooks($hooks);
             let entry = template.register_inbound(pull, "Pull").route($to);
             let failures: Option<&str> = $failures;
             if let Some(failures) = failures {
@@ -260,7 +260,7 @@ macro_rules! check_inbound {
 
 #[test]
 fn jobs_complete_through_inbound_hooks_with_and_without_a_failures_route() {
-    check(async {
+    paused(async {
         for failures in [None, Some("Pub")] {
             check_inbound!(
                 "Pull to Pub", "arch.any", ServerTemplate::new("arch"), "Pub", failures,
@@ -280,7 +280,7 @@ fn with_handler(handler: impl palm::part::OutboundHooks) -> ServerTemplate {
 
 #[test]
 fn jobs_complete_through_handlers_with_any_number_of_results() {
-    check(async {
+    paused(async {
         check_inbound!(
             "a handler of one", "arch.any", with_handler(HandlesOne), "Handler", None,
             Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED
@@ -302,7 +302,7 @@ fn jobs_complete_through_handlers_with_any_number_of_results() {
 
 #[test]
 fn jobs_complete_through_a_user_implementation_of_outbound() {
-    check(async {
+    paused(async {
         let template = || {
             let mut template = ServerTemplate::new("arch");
             template
@@ -319,7 +319,7 @@ fn jobs_complete_through_a_user_implementation_of_outbound() {
 
 #[test]
 fn jobs_complete_through_an_executor_behind_hooks() {
-    check(async {
+    paused(async {
         let template = || {
             let mut template = ServerTemplate::new("arch");
             let executor = palm::Executor::new(State::new(Methods));
@@ -342,9 +342,9 @@ fn jobs_complete_through_an_executor_behind_hooks() {
 fn with_workers(failures: Option<&str>) -> ServerTemplate {
     let mut template = ServerTemplate::new("arch");
     template
-        .register_inbound(WorkerPullService::bind(ANY), "WorkerPull")
+        .register_inbound(WorkerPullService::bind(ANY_NAME), "WorkerPull")
         .route("Pub");
-    let push = template.register_outbound(WorkerPushService::bind(ANY), "WorkerPush");
+    let push = template.register_outbound(WorkerPushService::bind(ANY_NAME), "WorkerPush");
     if let Some(failures) = failures {
         push.failures(failures);
     }
@@ -353,7 +353,7 @@ fn with_workers(failures: Option<&str>) -> ServerTemplate {
 
 #[test]
 fn jobs_complete_through_a_master_from_parts_with_and_without_failures_routes() {
-    check(async {
+    paused(async {
         for failures in [None, Some("Pub")] {
             check_inbound!(
                 "a master", "arch.same", with_workers(failures), "WorkerPush", failures,
@@ -370,14 +370,14 @@ fn jobs_complete_through_a_master_from_parts_with_and_without_failures_routes() 
 fn with_push_pull() -> ServerTemplate {
     let mut template = ServerTemplate::new("arch");
     template
-        .register_outbound(PushPullService::bind(ANY, ANY), "Workers")
+        .register_outbound(PushPullService::bind(ANY_NAME, ANY_NAME), "Workers")
         .route("Pub");
     template
 }
 
 #[test]
 fn jobs_complete_through_push_pull() {
-    check(async {
+    paused(async {
         check_inbound!(
             "a push-pull", "arch.same", with_push_pull(), "Workers", None,
             Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED, Feedback => ALL
@@ -390,7 +390,7 @@ fn jobs_complete_through_push_pull() {
         for round in 0..12 {
             let mut template = with_push_pull();
             template
-                .register_inbound(PullService::bind(ANY), "Pull")
+                .register_inbound(PullService::bind(ANY_NAME), "Pull")
                 .route("Workers");
             finish(&mut template);
             let component = template.spawn().await.unwrap();
@@ -420,10 +420,10 @@ async fn legacy_worker(component: &ComponentHandle) -> AbortOnDropHandle<()> {
 
 #[test]
 fn jobs_complete_through_push_pull_with_a_legacy_worker_if_the_function_is_registered() {
-    check(async {
+    paused(async {
         let mut template = with_push_pull();
         template
-            .register_inbound(PullService::bind(ANY).hooks(Twice), "Pull")
+            .register_inbound(PullService::bind(ANY_NAME).hooks(Twice), "Pull")
             .route("Workers");
         finish(&mut template);
         let component = template.spawn().await.unwrap();
@@ -441,9 +441,9 @@ fn jobs_complete_through_push_pull_with_a_legacy_worker_if_the_function_is_regis
 
 #[test]
 fn job_is_rejected_before_it_sends_if_an_unregistered_worker_may_run_its_function() {
-    check(async {
+    paused(async {
         let mut master = with_workers(None);
-        let calls = master.register_inbound(PullService::bind(ANY), "Pull");
+        let calls = master.register_inbound(PullService::bind(ANY_NAME), "Pull");
         calls.route("WorkerPush");
         finish(&mut master);
         let master = master.spawn().await.unwrap();

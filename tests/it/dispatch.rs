@@ -166,7 +166,7 @@ fn only_the_poison_message_fails(role: &'static str) {
             eval.timeout(Duration::from_secs(60)).into_future()
         };
         // All calls wait when the first worker connects, with the poison message in the middle.
-        let innocent = |number| eval("master.sleep", format!("100 {number}"));
+        let innocent = |number| eval("master.work", format!("100 {number}"));
         let before = join_all((0..4).map(innocent));
         let poison = eval("master.crash_slowly", String::new());
         let after = join_all((4..8).map(innocent));

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, LinkOptions, Progress};
 
-use super::setup::{ANY, Gate, check, connect, soon};
+use super::setup::{ANY_NAME, Gate, connect, paused, soon};
 
 /// Methods with no result, one, or several.
 #[derive(Clone, Default)]
@@ -145,8 +145,8 @@ async fn check_job(
 
 #[test]
 fn job_without_expect_answers_ends_after_all_answers() {
-    check(async {
-        let server = Several.bind(ANY).spawn().await.unwrap();
+    paused(async {
+        let server = Several.bind(ANY_NAME).spawn().await.unwrap();
         let client = connect("several", &server).await;
         let done = ["0", "0", "1", "2"];
         check_job(&client, "several.many", &["3", "0", "1"], &done, 0).await;
@@ -172,11 +172,16 @@ fn job_without_expect_answers_ends_after_all_answers() {
 
 #[test]
 fn job_through_several_components_ends_by_itself() {
-    check(async {
-        let server = Several.bind(ANY).pipelined(true).spawn().await.unwrap();
-        let second = Second.bind(ANY).follow(server.db_address());
+    paused(async {
+        let server = Several
+            .bind(ANY_NAME)
+            .pipelined(true)
+            .spawn()
+            .await
+            .unwrap();
+        let second = Second.bind(ANY_NAME).follow(server.db_address());
         let second = second.spawn().await.unwrap();
-        let stored = Stored.bind(ANY).follow(second.db_address());
+        let stored = Stored.bind(ANY_NAME).follow(second.db_address());
         let stored = stored.spawn().await.unwrap();
 
         let client = Client::builder("several", server.db_address());
@@ -201,8 +206,8 @@ fn job_through_several_components_ends_by_itself() {
 
 #[test]
 fn job_of_a_master_with_hooks_ends_by_itself() {
-    check(async {
-        let master = Shaper::default().bind(ANY).spawn().await.unwrap();
+    paused(async {
+        let master = Shaper::default().bind(ANY_NAME).spawn().await.unwrap();
         let mut workers = Vec::new();
         for _ in 0..2 {
             let worker = Echo.connect(master.db_address()).spawn().await;
@@ -220,8 +225,8 @@ fn job_of_a_master_with_hooks_ends_by_itself() {
 
 #[test]
 fn job_without_links_is_rejected_before_it_sends_if_no_number_of_answers_is_given() {
-    check(async {
-        let server = Several.bind(ANY).spawn().await.unwrap();
+    paused(async {
+        let server = Several.bind(ANY_NAME).spawn().await.unwrap();
         let mut options = LinkOptions::default();
         options.enabled = false;
         let client = Client::builder("several", server.db_address()).link_options(options);
@@ -260,9 +265,9 @@ async fn gated(at: &str, gate: &Gate) -> ComponentHandle {
 
 #[test]
 fn job_is_completely_answered_by_a_restarted_server() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
-        let server = gated(ANY, &gate).await;
+        let server = gated(ANY_NAME, &gate).await;
         let at = server.db_address().to_owned();
         let client = connect("gated", &server).await;
         let job = client.job("gated.pass", (0..3000).map(|number| number.to_string()));
@@ -287,8 +292,8 @@ fn job_is_completely_answered_by_a_restarted_server() {
 
 #[test]
 fn next_loses_no_answer_when_its_future_is_dropped() {
-    check(async {
-        let server = Several.bind(ANY).spawn().await.unwrap();
+    paused(async {
+        let server = Several.bind(ANY_NAME).spawn().await.unwrap();
         let client = connect("several", &server).await;
         let numbers: Vec<_> = (0..500).map(|number| number.to_string()).collect();
         let mut job = client
@@ -301,7 +306,10 @@ fn next_loses_no_answer_when_its_future_is_dropped() {
             tokio::select! {
                 biased;
                 answer = job.next() => answers.push(answer.unwrap().unwrap()),
-                () = tokio::task::yield_now() => dropped += 1,
+                () = std::future::ready(()) => {
+                    dropped += 1;
+                    tokio::task::yield_now().await;
+                }
             }
         }
         assert!(dropped > 0);

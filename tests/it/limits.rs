@@ -141,7 +141,7 @@ fn task_without_a_worker_fails_at_its_deadline() {
     check(async {
         let master = master(LinkOptions::default()).await;
         let client = connect("master", &master).await;
-        let job = client.job("master.sleep", ["0"]).deadline(LIMIT);
+        let job = client.job("master.work", ["0"]).deadline(LIMIT);
         let mut job = std::pin::pin!(job);
         let error = at_limit("the failure of the task", job.next()).await;
         let CallError::Remote(error) = error.unwrap().unwrap_err() else {
@@ -185,7 +185,7 @@ fn request_returns_504_at_the_timeout_of_the_gateway() {
         let master = master.spawn().await.unwrap();
         let (_hand, gate) = hand(&master).await;
         let client = connect("master", &master).await;
-        let sleep = client.eval("master.sleep", "0").into_future();
+        let sleep = client.eval("master.work", "0").into_future();
         soon("an answer", sleep).await.unwrap();
         let url = master.address("http_address").unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -217,7 +217,7 @@ async fn call_in_a_process(links: LinkOptions) -> (ComponentHandle, Process, Cli
     let process = Process::run("linked_worker", &[("db_address", master.db_address())]).await;
     let client = connect("master", &master).await;
     let calling = client.clone();
-    tokio::spawn(async move { calling.eval("master.sleep", "100000").await });
+    tokio::spawn(async move { calling.eval("master.work", "100000").await });
     // While the first call runs, another one waits.
     let sent = || master.metrics().part("WorkerPush").unwrap().messages == 1;
     eventually("the task is sent", sent).await;

@@ -6,15 +6,17 @@ use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::socket::Push;
 
-use super::super::setup::{ANY, Caller, Gate, address, check, connect, eventually, options, soon};
+use super::super::setup::{
+    ANY_NAME, Caller, Gate, address, connect, eventually, options, paused, soon,
+};
 use super::{Hand, Slow, master_and_hand, numbers};
 
 #[test]
 fn metrics_count_messages_and_calls_of_each_part() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
         let server = Slow { gate: gate.clone() }
-            .bind(ANY)
+            .bind(ANY_NAME)
             .concurrency(2)
             .spawn()
             .await
@@ -86,7 +88,7 @@ fn metrics_count_messages_and_calls_of_each_part() {
 
 #[test]
 fn metrics_count_calls_instead_of_results() {
-    check(async {
+    paused(async {
         let (master, hand, _) = master_and_hand(1).await;
         let client = connect("master", &master).await;
         let job = client.job(Hand::THRICE, numbers(10)).expect_answers(30);
@@ -105,7 +107,7 @@ fn metrics_count_calls_instead_of_results() {
 
 #[test]
 fn publications_without_a_subscriber_are_counted_as_dropped() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
         gate.open();
         let limits = palm::parts::PendingLimits {
@@ -113,7 +115,7 @@ fn publications_without_a_subscriber_are_counted_as_dropped() {
             ..Default::default()
         };
         let server = Slow { gate }
-            .bind(ANY)
+            .bind(ANY_NAME)
             .pending_limits(limits)
             .spawn()
             .await

@@ -7,11 +7,12 @@ use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{CacheError, ComponentHandle};
 
-use super::setup::{ANY, Gate};
+use super::setup::{ANY_NAME, Gate, work};
 
 mod metrics;
 mod reconnect;
 mod shutdown;
+mod signals;
 mod start;
 
 /// A server whose methods take a while.
@@ -34,7 +35,7 @@ impl Slow {
     #[palm::method]
     async fn noted(&self, payload: String, context: Context) -> Result<String, CacheError> {
         context.cache().set(&payload, "began").await?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        work(300).await;
         Ok(payload)
     }
 
@@ -99,7 +100,7 @@ fn collect(client: &Client, function: &str, count: usize) -> tokio::task::JoinHa
 async fn master_and_hand(concurrency: usize) -> (ComponentHandle, ComponentHandle, Gate) {
     let gate = Gate::closed();
     let master = Master::new("master")
-        .bind(ANY)
+        .bind(ANY_NAME)
         .drain_limit(Duration::from_secs(3));
     let master = master.spawn().await.unwrap();
     let hand = Hand { gate: gate.clone() }.connect(master.db_address());

@@ -1,14 +1,15 @@
 //! Components drain: they finish what they have accepted, within their limit.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::socket::Push;
+use tokio::time::{Instant, timeout};
 
-use super::super::process::Process;
 use super::super::setup::{
-    ANY, Caller, Gate, TempFolder, address, check, connect, eventually, options, soon,
+    ANY_NAME, Caller, Gate, address, connect, eventually, options, paused, soon, succeeds,
+    unbound_name,
 };
 use super::{Hand, Slow, Step, Where, collect, master_and_hand, numbers};
 
@@ -27,11 +28,11 @@ impl GatedStep {
 
 #[test]
 fn shutdown_of_a_server_finishes_accepted_calls() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
         // Half of the calls run, and the others wait in the queue.
         let server = Slow { gate: gate.clone() }
-            .bind(ANY)
+            .bind(ANY_NAME)
             .concurrency(50)
             .spawn()
             .await
@@ -54,10 +55,10 @@ fn shutdown_of_a_server_finishes_accepted_calls() {
 
 #[test]
 fn shutdown_delivers_pending_answers_to_a_late_subscriber() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
         let server = Slow { gate: gate.clone() };
-        let server = server.bind(ANY).spawn().await.unwrap();
+        let server = server.bind(ANY_NAME).spawn().await.unwrap();
         let pull = address(server.address("pull_address").unwrap());
         let publishes = server.address("pub_address").unwrap().to_owned();
         let push = Push::connect(&pull, &options()).await.unwrap();
@@ -70,7 +71,7 @@ fn shutdown_delivers_pending_answers_to_a_late_subscriber() {
         eventually("the call", done).await;
         let shutdown = tokio::spawn(server.shutdown());
         let mut caller = Caller::at(&publishes, &publishes, "late").await;
-        let answer = tokio::time::timeout(Duration::from_secs(5), caller.answer()).await;
+        let answer = timeout(Duration::from_secs(5), caller.answer()).await;
         assert_eq!(answer.expect("the withheld answer"), "x");
         soon("the end", shutdown).await.unwrap().unwrap();
     });
@@ -78,18 +79,18 @@ fn shutdown_delivers_pending_answers_to_a_late_subscriber() {
 
 #[test]
 fn shutdown_of_a_pipeline_finishes_accepted_messages() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
         let free = Gate::closed();
         free.open();
         let first = Slow { gate: free }
-            .bind(ANY)
+            .bind(ANY_NAME)
             .pipelined(true)
             .spawn()
             .await
             .unwrap();
         let step = GatedStep { gate: gate.clone() }
-            .bind(ANY)
+            .bind(ANY_NAME)
             .follow(first.db_address());
         let step = step.concurrency(50).to_client(true).spawn().await.unwrap();
         let client = Client::builder("slow", first.db_address());
@@ -112,7 +113,7 @@ fn shutdown_of_a_pipeline_finishes_accepted_messages() {
 
 #[test]
 fn shutdown_of_a_worker_finishes_its_running_tasks() {
-    check(async {
+    paused(async {
         let (master, hand, gate) = master_and_hand(10).await;
         let client = connect("master", &master).await;
         let answers = collect(&client, "master.gated", 20);
@@ -132,7 +133,7 @@ fn shutdown_of_a_worker_finishes_its_running_tasks() {
 
 #[test]
 fn shutdown_of_a_master_waits_for_tasks_with_workers() {
-    check(async {
+    paused(async {
         let (master, _hand, gate) = master_and_hand(20).await;
         let client = connect("master", &master).await;
         let answers = collect(&client, "master.gated", 20);
@@ -148,7 +149,7 @@ fn shutdown_of_a_master_waits_for_tasks_with_workers() {
 
 #[test]
 fn shutdown_of_a_master_succeeds_after_functions_without_results() {
-    check(async {
+    paused(async {
         let (master, hand, _) = master_and_hand(1).await;
         let client = connect("master", &master).await;
         let job = client
@@ -163,17 +164,16 @@ fn shutdown_of_a_master_succeeds_after_functions_without_results() {
 
 #[test]
 fn shutdown_of_a_master_waits_for_tasks_after_functions_with_many_results() {
-    check(async {
+    paused(async {
         let (master, _hand, gate) = master_and_hand(8).await;
         let client = connect("master", &master).await;
         let many = client.job(Hand::THRICE, numbers(10)).expect_answers(30);
         assert_eq!(soon("the answers", many.count()).await, 30);
         let answers = collect(&client, "master.gated", 5);
         gate.arrived(5).await;
-        let shutdown = tokio::spawn(master.shutdown());
-        // Long enough for a master that does not wait.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert!(!shutdown.is_finished(), "the master did not wait");
+        let mut shutdown = tokio::spawn(master.shutdown());
+        let waits = timeout(Duration::from_secs(1), &mut shutdown).await;
+        assert!(waits.is_err(), "the master did not wait");
         gate.open();
         assert_eq!(soon("the answers", answers).await.unwrap().len(), 5);
         soon("the end", shutdown).await.unwrap().unwrap();
@@ -182,8 +182,8 @@ fn shutdown_of_a_master_waits_for_tasks_after_functions_with_many_results() {
 
 #[test]
 fn shutdown_delivers_answers_held_back_for_a_renewed_subscription() {
-    check(async {
-        let server = Where.bind(ANY).spawn().await.unwrap();
+    paused(async {
+        let server = Where.bind(ANY_NAME).spawn().await.unwrap();
         let mut caller = Caller::new(&server, "caller").await;
         caller.send("where.echo", "first").await;
         assert_eq!(caller.answer().await, "first");
@@ -202,11 +202,11 @@ fn shutdown_delivers_answers_held_back_for_a_renewed_subscription() {
 
 #[test]
 fn shutdown_at_its_limit_names_the_unfinished_part() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
         let limit = Duration::from_millis(300);
         let server = Slow { gate: gate.clone() }
-            .bind(ANY)
+            .bind(ANY_NAME)
             .drain_limit(limit)
             .spawn()
             .await
@@ -228,9 +228,13 @@ fn shutdown_at_its_limit_names_the_unfinished_part() {
 
 #[test]
 fn dropped_handle_stops_its_component() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
-        let server = Slow { gate: gate.clone() }.bind(ANY).spawn().await.unwrap();
+        let server = Slow { gate: gate.clone() }
+            .bind(ANY_NAME)
+            .spawn()
+            .await
+            .unwrap();
         let addresses = server.addresses().clone();
         let client = connect("slow", &server).await;
         let answers = collect(&client, "slow.gated", 1);
@@ -238,62 +242,13 @@ fn dropped_handle_stops_its_component() {
         drop(server);
         gate.open();
         assert_eq!(soon("the answer", answers).await.unwrap(), ["0"]);
-        let again = soon("the ports", async {
-            loop {
-                let again = Slow { gate: gate.clone() }.bind(&addresses["db_address"]);
-                let again = again.pull_address(&addresses["pull_address"]);
-                match again.pub_address(&addresses["pub_address"]).spawn().await {
-                    Ok(again) => return again,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                }
-            }
+        let again = succeeds("the addresses", async || {
+            let again = Slow { gate: gate.clone() }.bind(&addresses["db_address"]);
+            let again = again.pull_address(&addresses["pull_address"]);
+            again.pub_address(&addresses["pub_address"]).spawn().await
         })
         .await;
         assert_eq!(*again.addresses(), addresses);
-    });
-}
-
-#[test]
-fn first_signal_ends_start_and_accepted_calls_are_finished() {
-    check(async {
-        for signal in ["TERM", "INT"] {
-            let folder = TempFolder::new();
-            let mut process = Process::run("start", &[("db_address", &folder.ipc("db"))]).await;
-            let client = Client::connect("slow", folder.ipc("db"));
-            let client = soon("connecting", client).await.unwrap();
-            let answers = collect(&client, "slow.noted", 10);
-            soon("the calls", async {
-                while client.get("9").await.unwrap().is_none() {}
-            })
-            .await;
-            process.signal(signal);
-            assert_eq!(soon("the answers", answers).await.unwrap(), numbers(10));
-            assert_eq!(process.ended().await.code(), Some(0), "SIG{signal}");
-        }
-    });
-}
-
-#[test]
-fn second_signal_ends_start_immediately() {
-    check(async {
-        let folder = TempFolder::new();
-        let mut process = Process::run("start", &[("db_address", &folder.ipc("db"))]).await;
-        let client = Client::connect("slow", folder.ipc("db"));
-        let client = soon("connecting", client).await.unwrap();
-        let caller = Caller::at(&folder.ipc("db.pull"), &folder.ipc("db.pub"), "caller").await;
-        caller.send("slow.endless", "x").await;
-        soon("the call", async {
-            while client.get("x").await.unwrap().is_none() {}
-        })
-        .await;
-        let start = Instant::now();
-        process.signal("TERM");
-        // Signals of the same kind that arrive together are merged.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(!process.has_ended());
-        process.signal("TERM");
-        assert_eq!(process.ended().await.code(), Some(0));
-        assert!(start.elapsed() < Duration::from_secs(5));
     });
 }
 
@@ -321,9 +276,8 @@ impl Until {
 
 #[test]
 fn start_until_drains_the_component_once_its_future_completes() {
-    check(async {
-        let (folder, gate) = (TempFolder::new(), Gate::closed());
-        let at = folder.ipc("slow");
+    paused(async {
+        let (at, gate) = (unbound_name(), Gate::closed());
         let server = Slow { gate: gate.clone() }.bind(&*at).concurrency(5);
         let server = Until::new(|stopped| server.start_until(stopped));
         let client = soon("connecting", Client::connect("slow", &*at)).await;
@@ -341,11 +295,11 @@ fn start_until_drains_the_component_once_its_future_completes() {
 
 #[test]
 fn start_until_stops_each_kind_of_component() {
-    check(async {
-        let folder = TempFolder::new();
+    paused(async {
         let gate = Gate::closed();
         gate.open();
-        let at = |name: &str| folder.ipc(name);
+        let prefix = unbound_name();
+        let at = |name: &str| format!("{prefix}/{name}");
         let first = Slow { gate: gate.clone() }.bind(at("first"));
         let step = Step.bind(at("step")).follow(at("first"));
         let sink = GatedStep { gate: gate.clone() }.bind(at("sink"));
@@ -377,7 +331,7 @@ fn start_until_stops_each_kind_of_component() {
 
 #[test]
 fn start_until_reports_a_component_that_cannot_start() {
-    check(async {
+    paused(async {
         let server = Step
             .bind("nonsense")
             .start_until(std::future::pending::<()>());

@@ -1,20 +1,22 @@
 //! Links between a master and its workers: no result is lost or repeated.
+//!
+//! These tests run with paused time; those of [`connections`] cut connections and kill processes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::socket::{Dealer, Frames};
-use palm::{CallError, ComponentHandle, FailureKind, LinkOptions};
-use tokio::net::{TcpListener, TcpStream};
+use palm::{CallError, ComponentHandle, LinkOptions};
 use tokio::sync::watch;
 
-use super::process::Process;
-use super::setup::{ANY, Gate, address, check, connect, eventually, finally, options, soon};
+use super::setup::{ANY_NAME, Gate, address, connect, finally, options, paused, soon, work};
+
+mod connections;
+
+pub(crate) use connections::CutProxy;
 
 /// A worker whose methods behave as their names say.
 #[derive(Clone)]
@@ -26,10 +28,10 @@ pub(crate) struct Hand {
 impl Hand {
     /// Runs for so many milliseconds.
     #[palm::method]
-    async fn sleep(&self, milliseconds: String, context: Context) -> String {
+    async fn work(&self, milliseconds: String, context: Context) -> String {
         self.gate.count_one();
         let time = milliseconds.split(' ').next().unwrap_or_default();
-        tokio::time::sleep(Duration::from_millis(time.parse().unwrap_or_default())).await;
+        work(time.parse().unwrap_or_default()).await;
         let _ = context;
         milliseconds
     }
@@ -65,7 +67,7 @@ impl Hand {
     /// Ends the process after a moment.
     #[palm::method]
     async fn crash_slowly(&self) -> String {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        work(50).await;
         std::process::abort()
     }
 
@@ -84,8 +86,8 @@ fn quick() -> LinkOptions {
     options
 }
 
-async fn master() -> ComponentHandle {
-    let master = Master::new("master").bind(ANY).link_options(quick());
+async fn master(at: &str) -> ComponentHandle {
+    let master = Master::new("master").bind(at).link_options(quick());
     master.spawn().await.unwrap()
 }
 
@@ -97,11 +99,6 @@ async fn hand(at: &str, concurrency: usize) -> (ComponentHandle, Gate) {
         .concurrency(concurrency)
         .link_options(quick());
     (hand.spawn().await.unwrap(), gate)
-}
-
-/// Starts a worker in a process of its own.
-async fn process(master: &ComponentHandle) -> Process {
-    Process::run("linked_worker", &[("db_address", master.db_address())]).await
 }
 
 fn numbers(count: usize) -> Vec<String> {
@@ -154,116 +151,9 @@ fn sorted(mut texts: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn tasks_of_a_killed_worker_are_redelivered() {
-    check(async {
-        let master = master().await;
-        let first = process(&master).await;
-        let second = process(&master).await;
-        let client = connect("master", &master).await;
-        let payloads: Vec<_> = (0..400).map(|number| format!("5 {number}")).collect();
-        let mut answers = RunningJob::start(&client, "master.sleep", payloads.clone());
-        answers.until(100).await;
-        first.kill();
-        answers.until(200).await;
-        // No worker is left, and then another one connects.
-        second.kill();
-        let _third = process(&master).await;
-        assert_eq!(answers.all().await, sorted(payloads));
-    });
-}
-
-#[test]
-fn worker_that_is_stopped_and_resumed_answers_no_task_twice() {
-    check(async {
-        let master = master().await;
-        let stopped = process(&master).await;
-        let client = connect("master", &master).await;
-        let payloads: Vec<_> = (0..60).map(|number| format!("20 {number}")).collect();
-        let mut answers = RunningJob::start(&client, "master.sleep", payloads.clone());
-        answers.until(5).await;
-        stopped.signal("STOP");
-        let (_hand, gate) = hand(master.db_address(), 2).await;
-        // The other worker runs all remaining tasks, including those that the first had begun.
-        gate.arrived(40).await;
-        stopped.signal("CONT");
-        assert_eq!(answers.all().await, sorted(payloads));
-        // Both workers are still connected.
-        let more = RunningJob::start(&client, "master.sleep", vec!["300 x".to_owned(); 6]);
-        assert_eq!(more.all().await.len(), 6);
-    });
-}
-
-#[test]
-fn poison_message_fails_with_the_names_of_the_lost_workers() {
-    check(async {
-        let master = master().await;
-        let client = connect("master", &master).await;
-        let lost = async {
-            for _ in 0..3 {
-                let mut worker = process(&master).await;
-                worker.ended().await;
-            }
-        };
-        let eval = client
-            .eval("master.crash", "")
-            .timeout(Duration::from_secs(30));
-        let (answer, ()) = tokio::join!(eval.into_future(), lost);
-        let error = answer.unwrap_err();
-        let CallError::Remote(error) = &error else {
-            panic!("{error:?}");
-        };
-        assert_eq!(error.kind, FailureKind::Unavailable);
-        let text = error.to_string();
-        assert!(
-            text.contains("3 workers were lost while they ran it"),
-            "{text}"
-        );
-        // The next task is not affected.
-        let _worker = process(&master).await;
-        let eval = client
-            .eval("master.sleep", "1")
-            .timeout(Duration::from_secs(10));
-        assert_eq!(eval.await.unwrap(), "1");
-    });
-}
-
-#[test]
-fn at_most_once_task_is_not_redelivered() {
-    check(async {
-        let master = master().await;
-        let client = connect("master", &master).await;
-        let mut worker = process(&master).await;
-        let (_hand, gate) = hand(master.db_address(), 1).await;
-        // The other worker is busy, so the first one receives the task.
-        let busy = RunningJob::start(&client, "master.gated", numbers(1));
-        let mut busy_too = None;
-        if tokio::time::timeout(Duration::from_millis(500), gate.arrived(1))
-            .await
-            .is_err()
-        {
-            // The process runs its task, so the next one is for the other worker.
-            busy_too = Some(RunningJob::start(&client, "master.gated", numbers(1)));
-            gate.arrived(1).await;
-        }
-        let eval = client
-            .eval("master.crash_once", "")
-            .timeout(Duration::from_secs(30));
-        let error = eval.await.unwrap_err();
-        worker.ended().await;
-        let text = super::setup::chain(&error);
-        assert!(text.contains("must not be run twice"), "{text}");
-        gate.open();
-        busy.all().await;
-        if let Some(busy) = busy_too {
-            busy.all().await;
-        }
-    });
-}
-
-#[test]
 fn busy_worker_receives_no_task_that_an_idle_one_can_run() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let (first, first_gate) = hand(master.db_address(), 1).await;
         let client = connect("master", &master).await;
         let long = RunningJob::start(&client, "master.gated", numbers(1));
@@ -288,18 +178,18 @@ fn busy_worker_receives_no_task_that_an_idle_one_can_run() {
 
 #[test]
 fn worker_that_connects_late_receives_its_share_of_the_backlog() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let (first, _) = hand(master.db_address(), 1).await;
         let client = connect("master", &master).await;
         let payloads: Vec<_> = (0..100).map(|number| format!("10 {number}")).collect();
-        let mut answers = RunningJob::start(&client, "master.sleep", payloads.clone());
+        let mut answers = RunningJob::start(&client, "master.work", payloads.clone());
         answers.until(20).await;
         let (second, _) = hand(master.db_address(), 1).await;
         assert_eq!(answers.all().await, sorted(payloads));
         let done = |hand: &ComponentHandle| {
             let metrics = hand.metrics();
-            metrics.function("sleep").unwrap().working.count()
+            metrics.function("work").unwrap().working.count()
         };
         let (first, second) = (done(&first), done(&second));
         assert_eq!(first + second, 100);
@@ -309,11 +199,11 @@ fn worker_that_connects_late_receives_its_share_of_the_backlog() {
 
 #[test]
 fn job_is_complete_while_workers_connect_and_leave() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let client = connect("master", &master).await;
         let payloads: Vec<_> = (0..600).map(|number| format!("2 {number}")).collect();
-        let mut answers = RunningJob::start(&client, "master.sleep", payloads.clone());
+        let mut answers = RunningJob::start(&client, "master.work", payloads.clone());
         let mut worker = hand(master.db_address(), 2).await.0;
         for round in 1..=6 {
             answers.until(80 * round).await;
@@ -322,7 +212,7 @@ fn job_is_complete_while_workers_connect_and_leave() {
             soon("the end of a worker", worker.shutdown())
                 .await
                 .unwrap();
-            assert!(begun.function("sleep").unwrap().working.count() > 0);
+            assert!(begun.function("work").unwrap().working.count() > 0);
             worker = next;
         }
         assert_eq!(answers.all().await, sorted(payloads));
@@ -331,8 +221,8 @@ fn job_is_complete_while_workers_connect_and_leave() {
 
 #[test]
 fn calls_with_any_number_of_results_end_their_task() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let (hand, gate) = hand(master.db_address(), 1).await;
         let client = connect("master", &master).await;
         let job = client.job("master.nothing", numbers(50)).expect_answers(0);
@@ -350,8 +240,8 @@ fn calls_with_any_number_of_results_end_their_task() {
 
 #[test]
 fn worker_with_a_message_limit_runs_exactly_that_many_tasks() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let gate = Gate::closed();
         let limited = Hand { gate: gate.clone() };
         let limited = limited.connect(master.db_address()).messages(10);
@@ -368,29 +258,29 @@ fn worker_with_a_message_limit_runs_exactly_that_many_tasks() {
 
 #[test]
 fn linked_and_legacy_workers_share_the_tasks() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let client = connect("master", &master).await;
         let mut old = LinkOptions::default();
         old.enabled = false;
         let gate = Gate::closed();
         let unlinked = Hand { gate }.connect(master.db_address()).concurrency(1);
         let unlinked = unlinked.link_options(old).spawn().await.unwrap();
-        assert_eq!(client.eval("master.sleep", "0").await.unwrap(), "0");
+        assert_eq!(client.eval("master.work", "0").await.unwrap(), "0");
         // Workers with links are preferred as soon as they are connected.
         let (linked, gate) = hand(master.db_address(), 1).await;
         let there = async {
             while gate.count() == 0 {
-                client.eval("master.sleep", "0").await.unwrap();
+                client.eval("master.work", "0").await.unwrap();
             }
         };
         soon("the one with a link", there).await;
         let payloads: Vec<_> = (0..400).map(|number| format!("5 {number}")).collect();
-        let answers = RunningJob::start(&client, "master.sleep", payloads.clone());
+        let answers = RunningJob::start(&client, "master.work", payloads.clone());
         assert_eq!(answers.all().await, sorted(payloads));
         for worker in [&linked, &unlinked] {
             let metrics = worker.metrics();
-            let done = metrics.function("sleep").unwrap().working.count();
+            let done = metrics.function("work").unwrap().working.count();
             assert!(done >= 100, "{done}");
         }
     });
@@ -398,10 +288,10 @@ fn linked_and_legacy_workers_share_the_tasks() {
 
 #[test]
 fn task_of_a_silent_legacy_worker_is_redelivered_after_ack_wait() {
-    check(async {
+    paused(async {
         let mut options = quick();
         options.ack_wait = Some(Duration::from_millis(200));
-        let master = Master::new("master").bind(ANY).link_options(options);
+        let master = Master::new("master").bind(ANY_NAME).link_options(options);
         let master = master.spawn().await.unwrap();
         let mut old = LinkOptions::default();
         old.enabled = false;
@@ -424,92 +314,10 @@ fn task_of_a_silent_legacy_worker_is_redelivered_after_ack_wait() {
     });
 }
 
-/// A proxy between a worker and its master, whose connections can be cut.
-pub(crate) struct CutProxy {
-    pub(crate) address: String,
-    cut: watch::Sender<usize>,
-    pub(crate) connections: Arc<AtomicUsize>,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-impl CutProxy {
-    pub(crate) async fn new(master: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("tcp://{}", listener.local_addr().unwrap());
-        let master = master.strip_prefix("tcp://").unwrap().to_owned();
-        let cut = watch::Sender::new(0);
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (cuts, opened) = (cut.subscribe(), connections.clone());
-        let accepting = tokio::spawn(async move {
-            while let Ok((mut from, _)) = listener.accept().await {
-                let Ok(mut to) = TcpStream::connect(&master).await else {
-                    continue;
-                };
-                opened.fetch_add(1, Ordering::Relaxed);
-                let mut cuts = cuts.clone();
-                cuts.mark_unchanged();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
-                        _ = cuts.changed() => {}
-                    }
-                });
-            }
-        });
-        Self {
-            address,
-            cut,
-            connections,
-            accepting,
-        }
-    }
-
-    pub(crate) fn cut(&self) {
-        self.cut.send_modify(|cuts| *cuts += 1);
-    }
-
-    /// Cuts the connections, and accepts no more.
-    pub(crate) fn close(&self) {
-        self.accepting.abort();
-        self.cut();
-    }
-}
-
-#[test]
-fn cut_connection_to_a_worker_neither_loses_nor_repeats_results() {
-    check(async {
-        let master = master().await;
-        let line = CutProxy::new(master.db_address()).await;
-        let gate = Gate::closed();
-        let hand = Hand { gate: gate.clone() }.connect(&*line.address);
-        let mut sockets = options();
-        sockets.reconnect.1 = Duration::from_millis(20);
-        let hand = hand
-            .concurrency(4)
-            .link_options(quick())
-            .socket_options(sockets);
-        let hand = hand.spawn().await.unwrap();
-        let client = connect("master", &master).await;
-        let payloads: Vec<_> = (0..2000).map(|number| format!("1 {number}")).collect();
-        let mut answers = RunningJob::start(&client, "master.sleep", payloads.clone());
-        for round in 1..=9 {
-            answers.until(200 * round).await;
-            let before = line.connections.load(Ordering::Relaxed);
-            line.cut();
-            let again = || line.connections.load(Ordering::Relaxed) > before;
-            eventually("another connection", again).await;
-        }
-        assert_eq!(answers.all().await, sorted(payloads));
-        // The worker reconnected in time, so each task ran once.
-        let metrics = hand.metrics();
-        assert_eq!(metrics.function("sleep").unwrap().working.count(), 2000);
-    });
-}
-
 #[test]
 fn malformed_headers_do_not_stop_other_peers() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let (_hand, _) = hand(master.db_address(), 1).await;
         let (at, options) = (address(master.db_address()), options());
         let bad = Dealer::connect(&at, &options).await.unwrap();
@@ -543,9 +351,9 @@ fn malformed_headers_do_not_stop_other_peers() {
 
 #[test]
 fn hundred_linked_workers_share_the_tasks() {
-    check(async {
+    paused(async {
         // With default options, since so many workers on a busy machine may miss a short idle timeout.
-        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let master = Master::new("master").bind(ANY_NAME).spawn().await.unwrap();
         let client = connect("master", &master).await;
         let mut hands = Vec::new();
         for _ in 0..100 {
@@ -554,12 +362,12 @@ fn hundred_linked_workers_share_the_tasks() {
             hands.push(hand.spawn().await.unwrap());
         }
         let payloads: Vec<_> = (0..1000).map(|number| format!("20 {number}")).collect();
-        let answers = RunningJob::start(&client, "master.sleep", payloads.clone());
+        let answers = RunningJob::start(&client, "master.work", payloads.clone());
         assert_eq!(answers.all().await, sorted(payloads));
         let mut shares = HashMap::new();
         for hand in &hands {
             let metrics = hand.metrics();
-            let share = metrics.function("sleep").unwrap().working.count();
+            let share = metrics.function("work").unwrap().working.count();
             *shares.entry(share).or_insert(0) += 1;
         }
         assert!(

@@ -1,7 +1,8 @@
-//! Streams over links between components, and between a client and its component: cut connections, and peers that are
-//! slow, restarted or lost.
+//! Streams over links between components, and between a client and its component: peers that are slow, restarted or
+//! lost.
+//!
+//! These tests run with paused time; those of [`connections`] cut connections.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +11,9 @@ use palm::prelude::*;
 use palm::socket::SocketOptions;
 use palm::{ComponentHandle, LinkOptions};
 
-use super::link::CutProxy;
-use super::setup::{ANY, Caller, Gate, check, connect, eventually, finally, options, soon};
+use super::setup::{ANY_NAME, Caller, Gate, connect, eventually, finally, options, paused, soon};
+
+mod connections;
 
 #[derive(Clone)]
 struct First {
@@ -60,9 +62,9 @@ fn eager() -> SocketOptions {
     sockets
 }
 
-async fn first(link: LinkOptions) -> (ComponentHandle, Gate) {
+async fn first(at: &str, link: LinkOptions) -> (ComponentHandle, Gate) {
     let gate = Gate::closed();
-    let server = First { gate: gate.clone() }.bind(ANY).pipelined(true);
+    let server = First { gate: gate.clone() }.bind(at).pipelined(true);
     (server.link_options(link).spawn().await.unwrap(), gate)
 }
 
@@ -102,40 +104,11 @@ async fn client_of(first: &str, last: &str) -> Client {
 }
 
 #[test]
-fn cut_connections_neither_lose_nor_repeat_answers() {
-    check(async {
-        let (first, first_gate) = first(LinkOptions::default()).await;
-        let gate = Gate::closed();
-        let stream = CutProxy::new(first.db_address()).await;
-        let next = next(ANY, &stream.address, &gate).await;
-        let (calls, back) = (
-            CutProxy::new(first.db_address()).await,
-            CutProxy::new(next.db_address()).await,
-        );
-        let client = client_of(&calls.address, &back.address).await;
-        let answers = answers(&client, "first.pass next.pass", 20_000);
-        for round in 1..=9 {
-            for line in [&stream, &calls, &back] {
-                let due = || gate.count() >= 2000 * round;
-                eventually("some of the work", due).await;
-                let before = line.connections.load(Ordering::Relaxed);
-                line.cut();
-                let again = || line.connections.load(Ordering::Relaxed) > before;
-                eventually("another connection", again).await;
-            }
-        }
-        all(answers, 20_000).await;
-        // Both peers reconnected in time, so each message was handled once.
-        assert_eq!((first_gate.count(), gate.count()), (20_000, 20_000));
-    });
-}
-
-#[test]
 fn restarted_follower_continues_its_stream() {
-    check(async {
-        let (first, first_gate) = first(LinkOptions::default()).await;
+    paused(async {
+        let (first, first_gate) = first(ANY_NAME, LinkOptions::default()).await;
         let gate = Gate::closed();
-        let mut between = next(ANY, first.db_address(), &gate).await;
+        let mut between = next(ANY_NAME, first.db_address(), &gate).await;
         let at = between.db_address().to_owned();
         let client = client_of(first.db_address(), &at).await;
         let answers = answers(&client, "first.pass next.pass", 20_000);
@@ -152,14 +125,14 @@ fn restarted_follower_continues_its_stream() {
 
 #[test]
 fn slow_subscriber_slows_its_publisher() {
-    check(async {
-        let (first, first_gate) = first(LinkOptions::default()).await;
+    paused(async {
+        let (first, first_gate) = first(ANY_NAME, LinkOptions::default()).await;
         let gate = Gate::closed();
-        let next = next(ANY, first.db_address(), &gate).await;
+        let next = next(ANY_NAME, first.db_address(), &gate).await;
         let client = Client::builder("first", first.db_address());
         let client = client.answered_by(next.db_address()).window(100_000);
         let client = soon("connecting", client.connect()).await.unwrap();
-        let answers = answers(&client, "first.pass next.gated", 60_000);
+        let answers = answers(&client, "first.pass next.gated", 45_000);
         // The capacity of the subscriber's backlog, its window and the queues.
         eventually("the backlog", || first_gate.count() > 10_000).await;
         let mut before = 0;
@@ -169,18 +142,18 @@ fn slow_subscriber_slows_its_publisher() {
         .await;
         assert!(first_gate.count() < 40_000, "{}", first_gate.count());
         gate.open();
-        all(answers, 60_000).await;
+        all(answers, 45_000).await;
     });
 }
 
 #[test]
 fn slow_subscriber_is_disconnected_after_the_slow_consumer_timeout() {
-    check(async {
+    paused(async {
         let mut link = LinkOptions::default();
         link.slow_consumer_timeout = Some(Duration::from_millis(300));
-        let (first, first_gate) = first(link).await;
+        let (first, first_gate) = first(ANY_NAME, link).await;
         let gate = Gate::closed();
-        let next = next(ANY, first.db_address(), &gate).await;
+        let next = next(ANY_NAME, first.db_address(), &gate).await;
         let client = client_of(first.db_address(), next.db_address()).await;
         for number in 0..40_000 {
             let send = client.send("first.pass next.gated", number.to_string());
@@ -193,13 +166,13 @@ fn slow_subscriber_is_disconnected_after_the_slow_consumer_timeout() {
 
 #[test]
 fn linked_and_legacy_subscribers_follow_the_same_publisher() {
-    check(async {
-        let (first, _) = first(LinkOptions::default()).await;
+    paused(async {
+        let (first, _) = first(ANY_NAME, LinkOptions::default()).await;
         let gate = Gate::closed();
-        let linked = next(ANY, first.db_address(), &gate).await;
+        let linked = next(ANY_NAME, first.db_address(), &gate).await;
         let mut options = LinkOptions::default();
         options.enabled = false;
-        let other = Next { gate: gate.clone() }.bind(ANY);
+        let other = Next { gate: gate.clone() }.bind(ANY_NAME);
         let other = other
             .follow(first.db_address())
             .link_options(options)
@@ -216,39 +189,10 @@ fn linked_and_legacy_subscribers_follow_the_same_publisher() {
 }
 
 #[test]
-fn calls_of_a_vanished_client_are_cancelled() {
-    check(async {
-        let mut link = LinkOptions::default();
-        link.session_expiry = Duration::from_millis(300);
-        let gate = Gate::closed();
-        let server = First { gate: gate.clone() }.bind(ANY).link_options(link);
-        let server = server.concurrency(1).spawn().await.unwrap();
-        let line = CutProxy::new(server.db_address()).await;
-        let client = connect_at(&line.address).await;
-        let mut job = client.job("first.gated", payloads(100));
-        let answers = tokio::spawn(async move { job.next().await });
-        gate.arrived(1).await;
-        line.close();
-        // The running call is cancelled, and none of the others begins.
-        let metrics = || server.metrics();
-        let ended = || {
-            let metrics = metrics();
-            metrics.function("gated").unwrap().working.count() >= 1
-        };
-        eventually("the end of the call", ended).await;
-        gate.open();
-        let other = connect("first", &server).await;
-        assert_eq!(other.eval("first.pass", "x").await.unwrap(), "x");
-        assert_eq!(gate.count(), 2);
-        answers.abort();
-    });
-}
-
-#[test]
 fn answers_to_a_linked_client_do_not_leave_by_the_pub_socket() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
-        let server = First { gate }.bind(ANY).spawn().await.unwrap();
+        let server = First { gate }.bind(ANY_NAME).spawn().await.unwrap();
         let at = |key: &str| server.address(key).unwrap();
         // This socket subscribes to all topics.
         let mut eavesdropper = Caller::at(at("pull_address"), at("pub_address"), "").await;
@@ -272,23 +216,21 @@ fn answers_to_a_linked_client_do_not_leave_by_the_pub_socket() {
     });
 }
 
-async fn connect_at(address: &str) -> Client {
-    let client = Client::builder("first", address).socket_options(eager());
-    soon("connecting", client.connect()).await.unwrap()
-}
-
 #[test]
 fn links_only_cluster_needs_one_address_for_each_component() {
-    check(async {
+    paused(async {
         let first = First {
             gate: Gate::closed(),
         };
-        let first = first.bind(ANY).pipelined(true).links_only(true);
+        let first = first.bind(ANY_NAME).pipelined(true).links_only(true);
         let first = first.spawn().await.unwrap();
         let next = Next {
             gate: Gate::closed(),
         };
-        let next = next.bind(ANY).follow(first.db_address()).links_only(true);
+        let next = next
+            .bind(ANY_NAME)
+            .follow(first.db_address())
+            .links_only(true);
         let next = next.spawn().await.unwrap();
         for component in [&first, &next] {
             let keys: Vec<_> = component.addresses().keys().collect();
@@ -301,7 +243,7 @@ fn links_only_cluster_needs_one_address_for_each_component() {
         let client = client_of(first.db_address(), next.db_address()).await;
         all(answers(&client, "first.pass next.pass", 1000), 1000).await;
 
-        let master = Master::new("master").bind(ANY).links_only(true);
+        let master = Master::new("master").bind(ANY_NAME).links_only(true);
         let master = master.spawn().await.unwrap();
         let gate = Gate::closed();
         let hand = super::link::Hand { gate: gate.clone() };
@@ -322,10 +264,10 @@ fn links_only_cluster_needs_one_address_for_each_component() {
 
 #[test]
 fn component_without_links_and_legacy_sockets_is_rejected() {
-    check(async {
+    paused(async {
         let mut link = LinkOptions::default();
         link.enabled = false;
-        let master = Master::new("master").bind(ANY).links_only(true);
+        let master = Master::new("master").bind(ANY_NAME).links_only(true);
         let error = master.link_options(link).spawn().await.unwrap_err();
         let text = super::setup::chain(&error);
         assert!(text.contains("`.links_only(true)`"), "{text}");

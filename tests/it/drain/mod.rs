@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::component::WorkerBuilder;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, FailureKind};
+use tokio::time::Instant;
 
-use super::link::CutProxy;
-use super::setup::{ANY, Gate, check, connect, eventually, soon, unbound};
+use super::setup::{ANY_NAME, Gate, check, connect, eventually, paused, soon};
+
+mod connections;
 
 /// A drain limit that tests reach.
 const SHORT: Duration = Duration::from_millis(300);
@@ -88,17 +90,8 @@ impl Server {
 }
 
 async fn master(at: &str, limit: Duration) -> ComponentHandle {
-    let start = async {
-        loop {
-            // The port of the previous component may not be free yet.
-            let master = Master::new("master").bind(at).drain_limit(limit);
-            match master.spawn().await {
-                Ok(master) => return master,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    };
-    soon("the master", start).await
+    let master = Master::new("master").bind(at).drain_limit(limit);
+    master.spawn().await.unwrap()
 }
 
 fn worker(at: &str, gate: &Gate, limit: Duration) -> WorkerBuilder<Gated> {
@@ -132,10 +125,11 @@ async fn all_are_answered(calls: Vec<Call>) {
 
 /// Ends a worker while its tasks run, and checks that another worker runs them.
 async fn running_tasks_are_run_by_another(
+    at: &str,
     function: &'static str,
     end: impl AsyncFnOnce(ComponentHandle),
 ) {
-    let master = master(ANY, LONG).await;
+    let master = master(at, LONG).await;
     let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
     let thread = Arc::new(ThreadGate::default());
     let first = Gated {
@@ -177,23 +171,38 @@ async fn running_tasks_are_run_by_another(
     master.shutdown().await.unwrap();
 }
 
+/// Ends at its drain limit, with running calls.
+async fn shut_down_at_the_limit(worker: ComponentHandle) {
+    let begin = Instant::now();
+    let error = soon("the end", worker.shutdown()).await.unwrap_err();
+    let took = begin.elapsed();
+    assert!(took >= SHORT && took < Duration::from_secs(3), "{took:?}");
+    assert!(error.to_string().contains("Executor"), "{error}");
+}
+
 #[test]
 fn running_tasks_of_a_worker_at_its_drain_limit_are_run_by_another() {
-    for function in ["master.wait", "master.compute", "master.nothing"] {
-        check(running_tasks_are_run_by_another(function, async |first| {
-            let begin = Instant::now();
-            let error = soon("the end", first.shutdown()).await.unwrap_err();
-            let took = begin.elapsed();
-            assert!(took >= SHORT && took < Duration::from_secs(3), "{took:?}");
-            assert!(error.to_string().contains("Executor"), "{error}");
-        }));
+    for function in ["master.wait", "master.nothing"] {
+        let end = shut_down_at_the_limit;
+        paused(running_tasks_are_run_by_another(ANY_NAME, function, end));
     }
+}
+
+/// Paused time does not advance while a blocking method runs.
+#[test]
+fn blocking_tasks_of_a_worker_at_its_drain_limit_are_run_by_another() {
+    let end = shut_down_at_the_limit;
+    check(running_tasks_are_run_by_another(
+        ANY_NAME,
+        "master.compute",
+        end,
+    ));
 }
 
 #[test]
 fn running_task_that_must_not_run_twice_fails_at_the_drain_limit() {
-    check(async {
-        let master = master(ANY, LONG).await;
+    paused(async {
+        let master = master(ANY_NAME, LONG).await;
         let gates = [Gate::closed(), Gate::closed()];
         let first = worker(master.db_address(), &gates[0], SHORT);
         let first = first.spawn().await.unwrap();
@@ -219,36 +228,17 @@ fn running_task_that_must_not_run_twice_fails_at_the_drain_limit() {
 
 #[test]
 fn running_tasks_of_a_worker_whose_handle_is_dropped_are_run_by_another() {
-    check(running_tasks_are_run_by_another(
+    paused(running_tasks_are_run_by_another(
+        ANY_NAME,
         "master.wait",
         async |first| drop(first),
     ));
 }
 
 #[test]
-fn running_tasks_of_a_worker_whose_runtime_shuts_down_are_run_by_another() {
-    check(async {
-        let master = master(ANY, LONG).await;
-        let client = connect("master", &master).await;
-        let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let first = worker(master.db_address(), &first_gate, LONG).concurrency(4);
-        let first = runtime.spawn(first.spawn()).await.unwrap().unwrap();
-        let calls = calls(&client, "master.wait", 4);
-        first_gate.arrived(4).await;
-        second_gate.open();
-        let second = worker(master.db_address(), &second_gate, LONG).concurrency(4);
-        let _second = second.spawn().await.unwrap();
-        runtime.shutdown_background();
-        all_are_answered(calls).await;
-        drop(first);
-    });
-}
-
-#[test]
 fn prefetched_tasks_of_a_draining_worker_are_redelivered_immediately() {
-    check(async {
-        let master = master(ANY, LONG).await;
+    paused(async {
+        let master = master(ANY_NAME, LONG).await;
         let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
         let first = worker(master.db_address(), &first_gate, LONG);
         let first = first.concurrency(1).prefetch(8).spawn().await.unwrap();
@@ -275,7 +265,7 @@ fn prefetched_tasks_of_a_draining_worker_are_redelivered_immediately() {
                 let done = |call: &Call| call.is_finished();
                 match calls.iter().position(done) {
                     Some(index) => answered.push(calls.swap_remove(index)),
-                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                    None => tokio::task::yield_now().await,
                 }
             }
         };
@@ -290,8 +280,8 @@ fn prefetched_tasks_of_a_draining_worker_are_redelivered_immediately() {
 
 #[test]
 fn backlog_of_a_master_at_its_drain_limit_is_sent_again_by_its_clients() {
-    check(async {
-        let first = master(ANY, SHORT).await;
+    paused(async {
+        let first = master(ANY_NAME, SHORT).await;
         let at = first.db_address().to_owned();
         let gate = Gate::closed();
         let _worker = worker(&at, &gate, LONG)
@@ -326,23 +316,15 @@ fn backlog_of_a_master_at_its_drain_limit_is_sent_again_by_its_clients() {
 
 #[test]
 fn call_of_a_server_at_its_drain_limit_is_sent_again_by_its_client() {
-    check(async {
-        let at = unbound();
-        let start = async |gate: &Gate| {
-            let server = async {
-                loop {
-                    let server = Server { gate: gate.clone() };
-                    let server = server.bind(&*at).drain_limit(SHORT);
-                    match server.spawn().await {
-                        Ok(server) => return server,
-                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                    }
-                }
-            };
-            soon("the server", server).await
+    paused(async {
+        let start = async |at: &str, gate: &Gate| {
+            let server = Server { gate: gate.clone() };
+            let server = server.bind(at).drain_limit(SHORT);
+            server.spawn().await.unwrap()
         };
         let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
-        let first = start(&first_gate).await;
+        let first = start(ANY_NAME, &first_gate).await;
+        let at = first.db_address().to_owned();
         let client = Client::connect("server", &*at).await.unwrap();
         let calls = calls(&client, "server.wait", 3);
         first_gate.arrived(1).await;
@@ -350,15 +332,15 @@ fn call_of_a_server_at_its_drain_limit_is_sent_again_by_its_client() {
         eventually("all calls", received).await;
         soon("the end", first.shutdown()).await.unwrap_err();
         second_gate.open();
-        let _second = start(&second_gate).await;
+        let _second = start(&at, &second_gate).await;
         all_are_answered(calls).await;
     });
 }
 
 #[test]
 fn master_without_workers_stops_immediately_and_its_calls_survive_a_restart() {
-    check(async {
-        let first = master(ANY, LONG).await;
+    paused(async {
+        let first = master(ANY_NAME, LONG).await;
         let at = first.db_address().to_owned();
         let client = Client::connect("master", &*at).await.unwrap();
         let calls = calls(&client, "master.wait", 3);
@@ -380,36 +362,9 @@ fn master_without_workers_stops_immediately_and_its_calls_survive_a_restart() {
 }
 
 #[test]
-fn shutdown_does_not_wait_for_a_vanished_client_with_unread_answers() {
-    check(async {
-        let gate = Gate::closed();
-        let server = Server { gate: gate.clone() };
-        let server = server.bind(ANY).drain_limit(LONG).spawn().await.unwrap();
-        let line = CutProxy::new(server.db_address()).await;
-        let client = Client::connect("server", &*line.address).await.unwrap();
-        let calls = calls(&client, "server.wait", 3);
-        gate.arrived(1).await;
-        let received = || server.metrics().part("Pull").unwrap().messages == 3;
-        eventually("the calls", received).await;
-        line.close();
-        gate.open();
-        let published = || server.metrics().part("Pub").unwrap().messages == 3;
-        eventually("the answers", published).await;
-        let begin = Instant::now();
-        soon("the end", server.shutdown()).await.unwrap();
-        assert!(
-            begin.elapsed() < Duration::from_secs(4),
-            "{:?}",
-            begin.elapsed()
-        );
-        drop(calls);
-    });
-}
-
-#[test]
 fn worker_stops_immediately_if_its_master_is_lost() {
-    check(async {
-        let master = master(ANY, LONG).await;
+    paused(async {
+        let master = master(ANY_NAME, LONG).await;
         let gate = Gate::closed();
         let worker = worker(master.db_address(), &gate, LONG).concurrency(2);
         let worker = worker.spawn().await.unwrap();
