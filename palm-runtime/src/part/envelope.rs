@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+#[cfg(feature = "http")]
 use crate::clock;
 use crate::fair_queue::{Flow, Usage};
 #[cfg(feature = "http")]
