@@ -59,6 +59,7 @@ mod rep;
 mod report;
 mod restarts;
 mod routes;
+mod soak;
 mod stream;
 mod testing;
 mod tls;

@@ -35,6 +35,7 @@
 //! | after about n messages | [`FaultProxy::passed`], [`FaultProxy::until`] |
 //! | when a component has handled about n calls | [`Restartable::until`], [`until`] |
 //! | at random | [`Faults::random`] |
+//! | again and again, while each call is checked | [`Faults::soak`] |
 //!
 //! With the default [`LinkOptions`](crate::LinkOptions) a worker whose traffic is held counts as lost after 12 s; set
 //! a shorter `idle_timeout` to test what happens then.
@@ -48,5 +49,5 @@ pub use cluster::{Cluster, ClusterHandle};
 pub use direct::Direct;
 pub use faults::{
     Fault, FaultPlan, FaultProxy, FaultProxyError, FaultProxyStatus, Faults, PlannedFault,
-    ProxyTraffic, Restartable, until,
+    ProxyTraffic, Restartable, Soak, SoakFailure, SoakReport, until,
 };

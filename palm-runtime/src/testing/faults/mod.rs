@@ -2,13 +2,14 @@
 //!
 //! A [`FaultProxy`] (module `proxy`) is the handle of a test. `relay` carries the bytes of its connections according
 //! to the settings in `state`, which also counts them; `message_counter` finds the ends of messages in the bytes.
-//! A [`FaultPlan`] is plain data. [`Restartable`] kills and restarts a component.
+//! A [`FaultPlan`] is plain data. [`Restartable`] kills and restarts a component, and a [`Soak`] makes calls meanwhile.
 
 mod message_counter;
 mod plan;
 mod proxy;
 mod relay;
 mod restartable;
+mod soak;
 mod state;
 
 use std::sync::{Mutex, PoisonError};
@@ -16,9 +17,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::client::Client;
+use crate::function::IntoSteps;
+
 pub use plan::{Fault, FaultPlan, PlannedFault};
 pub use proxy::{FaultProxy, FaultProxyError};
 pub use restartable::{Restartable, until};
+pub use soak::{Soak, SoakFailure, SoakReport};
 pub use state::{FaultProxyStatus, ProxyTraffic};
 
 /// The environment variable from which [`Faults::new`] reads the seed.
@@ -101,6 +106,15 @@ impl Faults {
         let plan = self.plan(proxies.len(), duration);
         tracing::info!(seed = self.seed, "running a plan of random faults:\n{plan}");
         plan.run(proxies).await;
+    }
+
+    /// Returns a load of calls of `steps`, during which faults are injected.
+    ///
+    /// # Panics
+    ///
+    /// If a step is not of the form `server.function`.
+    pub fn soak<'a>(&self, client: Client, steps: impl IntoSteps) -> Soak<'a> {
+        Soak::new(self.seed, self.fork(), client, steps)
     }
 
     pub(super) fn fork(&self) -> Rng {
