@@ -36,15 +36,16 @@ pub use palm_runtime::http;
 pub use palm_runtime::logging;
 pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, BoxMethod, ByteString, Bytes, Cache, CacheError,
-    CacheLimits, CallError, CallFailure, Change, ChangeLog, Client, ClientBuilder, ComponentHandle,
-    ComponentKind, ConfigurationError, Connect, ConnectError, Context, DecodeError, Durations,
-    Entry, Error, Eval, Executor, ExposedError, FailureKind, Feeds, FromPayload, Function,
-    FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore,
-    Message, Metrics, NoAnswer, OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics,
-    Pipeline, Position, PositionedError, Progress, Protobuf, QueueLimits, Registration,
-    RemoteError, Report, Result, Route, RunError, Scan, Server, ServerTemplate, Sink, StartError,
-    Step, StepError, Steps, Swap, Untyped, Watch, WireFormatError, Worker, blocking, callable,
-    component, components, inspect, middleware, part, parts, proto, report, socket,
+    CacheLimits, CallError, CallFailure, Change, ChangeLog, Client, ClientBuilder, CodecError,
+    ComponentHandle, ComponentKind, ConfigurationError, Connect, ConnectError, Context,
+    DecodeError, DescribedFunction, Descriptor, Durations, Entry, Error, Eval, Executor,
+    ExposedError, FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub, IntoPayload,
+    IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics, NoAnswer,
+    OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics, Pipeline, Position,
+    PositionedError, Progress, Protobuf, QueueLimits, Registration, RemoteError, Report, Result,
+    Route, RunError, Scan, Server, ServerTemplate, Sink, StartError, Step, StepError, Steps, Swap,
+    Trace, Untyped, Watch, WireFormatError, Worker, blocking, callable, component, components,
+    inspect, middleware, part, parts, report, socket,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};

@@ -19,8 +19,7 @@ pub(crate) fn measure(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -
         })
     };
     let connect = async |master: &Process, is_linked: bool| {
-        let mut link = LinkOptions::default();
-        link.enabled = is_linked;
+        let link = LinkOptions::new().enabled(is_linked);
         let client = Client::builder("server", master.address(0)).link_options(link);
         client.connect().await.expect("it connects")
     };

@@ -121,8 +121,7 @@ pub(crate) async fn run(arguments: &[String]) {
             .await
         }
         ["worker", master] | ["socket-worker", master] => {
-            let mut link = LinkOptions::default();
-            link.enabled = arguments[0] == "worker";
+            let link = LinkOptions::new().enabled(arguments[0] == "worker");
             let worker = Worker
                 .connect(master)
                 .link_options(link)

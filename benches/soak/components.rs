@@ -112,16 +112,12 @@ impl Worker {
 
 /// Link options that notice soon that a peer is stopped or cut off, so that other peers do not wait for long.
 pub(crate) fn links() -> LinkOptions {
-    let mut link = LinkOptions::default();
-    link.idle_timeout = Duration::from_secs(2);
-    link
+    LinkOptions::new().idle_timeout(Duration::from_secs(2))
 }
 
 /// Link options as [`quick`], with which also sessions of lost peers end soon.
 fn brief_links() -> LinkOptions {
-    let mut link = links();
-    link.session_expiry = Duration::from_secs(8);
-    link
+    links().session_expiry(Duration::from_secs(8))
 }
 
 /// Runs a component until stdin is closed. Answers each line of stdin with what the component has counted.

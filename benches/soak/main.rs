@@ -260,7 +260,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
 /// Stops a consumer for less than the idle timeout, while a producer has more messages than all queues hold. After the
 /// idle timeout the consumer would be lost, with its backlog.
 async fn stopped(seconds: u64, messages: usize) {
-    let idle_timeout = palm::LinkOptions::default().idle_timeout;
+    let idle_timeout = Duration::from_secs(15);
     assert!(
         Duration::from_secs(seconds) < idle_timeout,
         "a consumer without a sign of life for {idle_timeout:?} is lost"

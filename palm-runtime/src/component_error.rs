@@ -62,9 +62,9 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
-    /// An option is missing or contradicts others.
+    /// The members of a [test cluster](crate::testing::Cluster) do not fit together.
     #[error("cannot start `{component}`: {problem}")]
-    Option {
+    Topology {
         /// The component's name.
         component: String,
         /// The problem, and what to do.

@@ -40,6 +40,7 @@ mod memory_trimmer;
 mod method;
 mod metrics;
 mod network;
+mod options;
 pub mod part;
 pub mod parts;
 mod queue;
@@ -76,8 +77,8 @@ pub mod callable {
 /// function. The chapter `palm::guide::middleware` describes them.
 pub mod middleware {
     pub use crate::call_service::{
-        CallHandler, CallRequest, CallResponse, CallService, FromFn, FromFnLayer, MethodService,
-        Next, ServiceError, from_fn,
+        CallHandler, CallRequest, CallResponse, CallService, CallServiceError, FromFn, FromFnLayer,
+        MethodService, Next, from_fn,
     };
     pub use crate::client::ClientService;
     pub use crate::message::Headers;
@@ -94,7 +95,10 @@ pub use cache::{
 pub use cache::{FileStore, FileStoreBuilder};
 #[cfg(feature = "redis")]
 pub use cache::{RedisStore, RedisStoreBuilder};
-pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, Progress, blocking};
+pub use client::{
+    CallError, Client, ClientBuilder, ConnectError, DescribedFunction, Descriptor, Eval, Job,
+    Progress, blocking,
+};
 #[cfg(feature = "progress")]
 pub use client::{WithProgress, progress};
 pub use component::{
@@ -113,14 +117,14 @@ pub use function::{
 };
 pub use link::LinkOptions;
 pub use linked_components::{Registration, components};
-pub use message::{DecodeError, Message, RemoteError, WireFormatError, proto};
+pub use message::{DecodeError, Message, RemoteError, Trace, WireFormatError};
 pub use metrics::{FunctionMetrics, Metrics, PartMetrics};
 pub use network::ExposedError;
 #[cfg(feature = "json")]
 pub use payload::Json;
 #[cfg(feature = "messagepack")]
 pub use payload::MessagePack;
-pub use payload::{FromPayload, IntoPayload, PositionedError, Protobuf};
+pub use payload::{CodecError, FromPayload, IntoPayload, PositionedError, Protobuf};
 pub use queue::QueueLimits;
 pub use router::PartKind;
 

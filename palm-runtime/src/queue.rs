@@ -16,24 +16,19 @@ use tokio::task::coop;
 
 use crate::budget;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
+use crate::options::options;
 use crate::report::Backlog;
 
-/// How much a queue holds before senders wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueLimits {
-    /// Messages. Default: 1000. One client alone uses up to 80 % of them, so that others find capacity.
-    pub messages: usize,
-    /// Bytes of payloads and headers. Default: 64 MiB. One message of a client is accepted however
-    /// large it is, unless the limit is already reached.
-    pub bytes: usize,
-}
-
-impl Default for QueueLimits {
-    fn default() -> Self {
-        Self {
-            messages: 1000,
-            bytes: 64 * 1024 * 1024,
-        }
+options! {
+    /// How much a queue holds before senders wait.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct QueueLimits {
+        /// Sets the number of messages. One client alone uses up to 80 % of them, so that others find capacity.
+        /// Default: 1000.
+        messages: usize = 1000,
+        /// Sets the bytes of payloads and headers. One message of a client is accepted however large it is, unless the
+        /// limit is already reached. Default: 64 MiB.
+        bytes: usize = 64 * 1024 * 1024,
     }
 }
 

@@ -88,10 +88,9 @@ impl Hand {
 
 /// Options with a low limit on messages, and a short time for the handshake.
 fn hasty() -> SocketOptions {
-    let mut options = options();
-    options.max_message_bytes = 1_000_000;
-    options.handshake_timeout = Duration::from_secs(3);
-    options
+    options()
+        .max_message_bytes(1_000_000)
+        .handshake_timeout(Duration::from_secs(3))
 }
 
 const GOOD_TOPIC: &str = "good";
@@ -464,8 +463,7 @@ fn silent_connections_are_closed_and_new_clients_are_served() {
 fn subscriber_that_reads_nothing_does_not_stop_others() {
     check(async {
         let gate = Gate::closed();
-        let mut quick = options();
-        quick.slow_consumer_timeout = Duration::from_secs(1);
+        let quick = options().slow_subscriber_timeout(Duration::from_secs(1));
         let server = Victim { gate }
             .bind(ANY)
             .socket_options(quick)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use palm::component::MethodTable;
+use palm::component::ClosureBuilder;
 use palm::prelude::*;
 use palm::testing::{Cluster, Direct};
 use palm::{BoxMethod, CallError, FailureKind, Json, Pipeline, Server, Sink, StartError, Worker};
@@ -16,7 +16,7 @@ const DIVIDE: Function<Json<(i64, i64)>, Json<i64>> = Function::new("math", "div
 const SEVEN: Function<(), Json<i64>> = Function::new("math", "seven");
 const NAME: Function<String, String> = Function::new("math", "name");
 
-fn math() -> MethodTable<Server> {
+fn math() -> ClosureBuilder<Server> {
     Server::builder("math")
         .method("double", |Json(x): Json<i64>| async move { Json(x * 2) })
         .method("divide", |Json((x, y)): Json<(i64, i64)>| async move {

@@ -144,10 +144,7 @@ fn worker_with_addresses_to_bind_is_rejected() {
 #[test]
 fn all_mistakes_of_a_component_are_reported_at_once() {
     check(async {
-        let limits = QueueLimits {
-            messages: 0,
-            ..QueueLimits::default()
-        };
+        let limits = QueueLimits::new().messages(0);
         let server = Nothing.bind(A).name("my shop").concurrency(0);
         let server = server
             .queue_limits(limits)
@@ -169,9 +166,9 @@ fn all_mistakes_of_a_component_are_reported_at_once() {
 #[test]
 fn limits_of_zero_are_rejected() {
     check(async {
-        let mut link = LinkOptions::default();
-        link.idle_timeout = Duration::ZERO;
-        link.max_deliver = 0;
+        let link = LinkOptions::new()
+            .idle_timeout(Duration::ZERO)
+            .max_deliver(0);
         assert_rejected(
             palm::Master::new("shop").bind(ANY).link_options(link).spawn(),
             "cannot start `shop`: 2 mistakes: (1) `idle_timeout` of `.link_options(..)` is zero, so every peer would \

@@ -113,7 +113,7 @@ enum Value {
 impl Value {
     /// Reads an expression such as `Duration::from_secs(15)`, `64 * 1024 * 1024` or `Some(10_000)`.
     fn parse(expression: &str) -> Option<Self> {
-        let expression = expression.trim();
+        let expression = expression.trim().trim_start_matches("::std::time::");
         let inside = |name: &str| {
             let inside = expression.strip_prefix(name)?.strip_prefix('(')?;
             inside.strip_suffix(')')
@@ -221,7 +221,8 @@ impl Source {
         Self { name, text }
     }
 
-    /// Returns the value of a constant (`const NAME: _ = value;`), or of the field `name: value,`.
+    /// Returns the value of a constant (`const NAME: _ = value;`), of the field `name: value,`, or of the option
+    /// `name: Type = value,`.
     #[track_caller]
     fn value(&self, name: &str) -> Value {
         let constant = format!("const {name}: ");
@@ -232,7 +233,11 @@ impl Source {
                 Some((_, constant)) => constant.split_once(" = ")?.1.strip_suffix(';')?,
                 None => line.strip_prefix(&field)?.strip_suffix(',')?,
             };
-            Value::parse(value)
+            Value::parse(
+                value
+                    .rsplit_once(" = ")
+                    .map_or(value, |(_, default)| default),
+            )
         });
         found.unwrap_or_else(|| panic!("{} has no value of `{name}`; correct this test", self.name))
     }
@@ -879,7 +884,7 @@ fn http_chapter_states_the_limits_of_the_program() {
     check_rows(
         "docs/book/src/http.md",
         &[
-            ("connections", vec![listener.count("connections")]),
+            ("connections", vec![listener.count("max_connections")]),
             (
                 "the head of a request",
                 vec![
@@ -901,18 +906,18 @@ fn http_chapter_states_the_limits_of_the_program() {
             ),
             (
                 "the body of a request",
-                vec![gateway.bytes("request_bytes")],
+                vec![gateway.bytes("max_request_bytes")],
             ),
             (
                 "bodies of all requests",
-                vec![gateway.bytes("memory_bytes")],
+                vec![gateway.bytes("max_memory_bytes")],
             ),
             ("the time of a request", vec![gateway.time("timeout")]),
             (
                 "waiting for a worker",
                 vec![gateway.time("no_worker_timeout")],
             ),
-            ("a result ", vec![gateway.bytes("response_bytes")]),
+            ("a result ", vec![gateway.bytes("max_response_bytes")]),
             (
                 "results of a stream",
                 vec![pending_call.bytes("MAX_BACKLOG_BYTES")],
@@ -984,7 +989,10 @@ fn cache_chapter_states_the_limits_of_the_program() {
     check_rows(
         "docs/book/src/cache.md",
         &[
-            ("`scan`", vec![page.count("entries"), page.bytes("bytes")]),
+            (
+                "`scan`",
+                vec![page.count("max_entries"), page.bytes("max_bytes")],
+            ),
             ("limit ", vec![file.bytes("limit_bytes")]),
         ],
     );
@@ -1036,14 +1044,21 @@ fn documented_defaults_are_those_of_the_program() {
                 }),
                 None => line
                     .strip_prefix("pub ")
+                    .or((line.contains(" = ") && line.ends_with(',')).then_some(*line))
                     .and_then(|it| it.split_once(": "))
                     .map(|it| it.0),
             };
             let Some(field) = field else { continue };
             let set = format!("{field}: ");
-            let values = lines
-                .iter()
-                .filter_map(|line| Value::parse(line.strip_prefix(&set)?.strip_suffix(',')?));
+            let values = lines.iter().filter_map(|line| {
+                let value = line.strip_prefix(&set)?.strip_suffix(',')?;
+                // An option is declared with its type.
+                Value::parse(
+                    value
+                        .rsplit_once(" = ")
+                        .map_or(value, |(_, default)| default),
+                )
+            });
             let values: Vec<_> = values.collect();
             let [first, ..] = values[..] else { continue };
             if first == Value::None {

@@ -107,6 +107,23 @@ pub(crate) fn code(cell: &str) -> Option<&str> {
     }
 }
 
+/// Enums that programs cannot name, and the titles of their tables, which have the messages only.
+const UNNAMED: [(&str, &str); 2] = [
+    ("ConnectFault", "fault of a connection"),
+    ("RouteError", "mistake in the routes"),
+];
+
+/// Returns the messages of the table of `errors.md` whose first column has this title.
+fn message_table(chapter: &str, title: &str) -> BTreeSet<String> {
+    let (_, table) = chapter.split_once(&format!("\n| {title} | ")).unwrap();
+    let rows = table.lines().skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| row.split(" | ").next().unwrap().trim_matches(['|', ' ']));
+    cells
+        .map(|cell| code(cell).unwrap_or("..").to_owned())
+        .collect()
+}
+
 #[test]
 fn error_chapter_has_each_variant_with_its_message() {
     let chapter = read(CHAPTER);
@@ -115,10 +132,23 @@ fn error_chapter_has_each_variant_with_its_message() {
     enums.extend(
         error_enums("pub(crate)")
             .into_iter()
-            .filter(|(name, _)| name == "ConnectFault"),
+            .filter(|(name, _)| UNNAMED.iter().any(|(unnamed, _)| unnamed == name)),
     );
     let mut wrong = Vec::new();
     for (name, variants) in enums {
+        if let Some((_, title)) = UNNAMED.iter().find(|(unnamed, _)| *unnamed == name) {
+            let messages: BTreeSet<_> = variants
+                .into_iter()
+                .filter_map(|(_, message)| message)
+                .collect();
+            let listed = message_table(&chapter, title);
+            if messages != listed {
+                wrong.push(format!(
+                    "the table \"{title}\" has {listed:?}, the program {messages:?}"
+                ));
+            }
+            continue;
+        }
         let Some(rows) = error_table(&chapter, &name) else {
             wrong.push(format!("there is no table of `{name}`"));
             continue;

@@ -96,7 +96,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
             let steps: Vec<_> = names.iter().enumerate().map(step).collect();
             let mut call = client.job(steps, [payload]).expect_answers(1);
             if kind == FailureKind::DeadlineExceeded {
-                call = call.deadline(BRIEF);
+                call = call.call_timeout(BRIEF);
             }
             let answer = soon("the error", call.next()).await.unwrap();
             let Err(CallError::Remote(error)) = answer else {
@@ -251,7 +251,7 @@ fn expired_call_is_dropped_before_it_is_begun() {
         let client = connect_through(&busy, &busy).await;
         let mut calls = client
             .job(Busy::PASS, [(); 3])
-            .deadline(BRIEF)
+            .call_timeout(BRIEF)
             .expect_answers(3);
         for _ in 0..3 {
             let answer = soon("an error", calls.next()).await.unwrap();
@@ -295,7 +295,7 @@ fn master_without_workers_reports_it_at_the_deadline() {
         let client = connect_through(&master, &master).await;
         let mut calls = client
             .job(Hand::MARK, ["x", "y"])
-            .deadline(BRIEF)
+            .call_timeout(BRIEF)
             .expect_answers(2);
         for _ in 0..2 {
             let answer = soon("an error", calls.next()).await.unwrap();
@@ -416,7 +416,10 @@ fn hub_without_workers_reports_it_at_the_deadline() {
         let last = last.spawn().await.unwrap();
         let client = connect_through(&first, &last).await;
         let steps = First::MARK.then(Hand::MARK).then(Last::MARK);
-        let mut call = client.job(&steps, ["x"]).deadline(BRIEF).expect_answers(1);
+        let mut call = client
+            .job(&steps, ["x"])
+            .call_timeout(BRIEF)
+            .expect_answers(1);
         let answer = soon("an error", call.next()).await.unwrap();
         let Err(CallError::Remote(error)) = answer else {
             panic!("answered {answer:?}");

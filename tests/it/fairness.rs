@@ -239,10 +239,7 @@ fn queue_limits_hold_back_further_messages() {
         let server = Served(calls.clone())
             .bind("tcp://127.0.0.1:0")
             .concurrency(1)
-            .queue_limits(QueueLimits {
-                messages: 10,
-                bytes: 1_000_000,
-            });
+            .queue_limits(QueueLimits::new().messages(10).bytes(1_000_000));
         let server = server.spawn().await.unwrap();
         let address = server.address("pull_address").unwrap().parse().unwrap();
         let push = Push::connect(&address, &SocketOptions::default())

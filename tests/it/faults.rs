@@ -58,10 +58,9 @@ impl Echo {
 
 /// Link options that notice a silent peer soon.
 fn quick() -> LinkOptions {
-    let mut options = LinkOptions::default();
-    options.heartbeat = Duration::from_millis(200);
-    options.idle_timeout = Duration::from_millis(800);
-    options
+    LinkOptions::new()
+        .heartbeat(Duration::from_millis(200))
+        .idle_timeout(Duration::from_millis(800))
 }
 
 async fn master(links: LinkOptions) -> ComponentHandle {

@@ -7,7 +7,7 @@ use axum::http::HeaderValue;
 use axum::middleware::map_response;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use palm::http::{Gateway, Listener};
+use palm::http::{Gateway, GatewayOptions, Listener};
 use palm::prelude::*;
 use palm::{ComponentHandle, Json};
 use reqwest::{Client as Http, RequestBuilder, Response, StatusCode};
@@ -81,11 +81,11 @@ struct Shop {
 
 impl Shop {
     async fn open() -> Self {
-        Self::with(HERE, Gateway::new()).await
+        Self::with(HERE, GatewayOptions::new()).await
     }
 
-    async fn with(listener: impl Into<Listener>, gateway: Gateway) -> Self {
-        let master = Master::new("shop").bind(ANY).gateway(listener, &gateway);
+    async fn with(listener: impl Into<Listener>, gateway: GatewayOptions) -> Self {
+        let master = Master::new("shop").bind(ANY).gateway(listener, gateway);
         let master = master.spawn().await.unwrap();
         let gate = Gate::closed();
         let hands = Hands { gate: gate.clone() };
@@ -198,7 +198,9 @@ fn path_names_the_function_and_the_body_is_its_payload() {
 #[test]
 fn request_that_cannot_be_answered_returns_a_problem_with_its_status() {
     check(async {
-        let gateway = Gateway::new().max_request(1000).max_response(100);
+        let gateway = GatewayOptions::new()
+            .max_request_bytes(1000)
+            .max_response_bytes(100);
         let shop = Shop::with(HERE, gateway).await;
         let unknown = problem(shop.post("shut", "x"), 404).await;
         let functions = [
@@ -258,7 +260,7 @@ fn request_that_cannot_be_answered_returns_a_problem_with_its_status() {
 #[test]
 fn request_that_exceeds_the_timeout_returns_504_and_is_cancelled() {
     check(async {
-        let gateway = Gateway::new().timeout(Duration::from_millis(300));
+        let gateway = GatewayOptions::new().timeout(Duration::from_millis(300));
         let shop = Shop::with(HERE, gateway).await;
         problem(shop.post("wait", "x"), 504).await;
         let brief = shop.post("wait", "x").header("palm-timeout", "0.05");
@@ -283,9 +285,9 @@ fn request_that_exceeds_the_timeout_returns_504_and_is_cancelled() {
 fn request_without_a_worker_returns_503_after_the_no_worker_timeout() {
     check(async {
         // A task that is sent to a worker at the moment of its end is lost with it.
-        let gateway = Gateway::new().no_worker_timeout(Duration::from_millis(100));
+        let gateway = GatewayOptions::new().no_worker_timeout(Duration::from_millis(100));
         let gateway = gateway.timeout(Duration::from_secs(1));
-        let master = Master::new("shop").bind(ANY).gateway(HERE, &gateway);
+        let master = Master::new("shop").bind(ANY).gateway(HERE, gateway);
         let master = master.spawn().await.unwrap();
         let url = master.address("http_address").unwrap();
         let http = Http::new();
@@ -376,7 +378,7 @@ fn results_of_a_function_with_many_are_streamed_in_order() {
 #[test]
 fn trace_and_bearer_token_of_requests_are_read() {
     check(async {
-        let shop = Shop::with(HERE, Gateway::new()).await;
+        let shop = Shop::with(HERE, GatewayOptions::new()).await;
         let traced = shop.get("traced");
         let traced = traced
             .header("traceparent", "00-1-2-01")
@@ -390,8 +392,8 @@ fn trace_and_bearer_token_of_requests_are_read() {
         );
         shop.close().await;
 
-        let gateway = Gateway::new().bearer_token("one").bearer_token("two");
-        let master = Master::new("shop").bind(ANY).gateway(HERE, &gateway);
+        let gateway = GatewayOptions::new().bearer_tokens(["one", "two"]);
+        let master = Master::new("shop").bind(ANY).gateway(HERE, gateway);
         let master = master.spawn().await.unwrap();
         let _worker = Hands {
             gate: Gate::closed(),
@@ -541,7 +543,7 @@ fn malformed_and_stalled_requests_do_not_stop_others() {
     check(async {
         // Long enough for a busy machine to send a head.
         let listener = Listener::new(HERE).header_timeout(Duration::from_secs(2));
-        let mut shop = Shop::with(listener, Gateway::new()).await;
+        let mut shop = Shop::with(listener, GatewayOptions::new()).await;
         // A connection that is kept could be closed as idle just when it is used again.
         shop.http = Http::builder().pool_max_idle_per_host(0).build().unwrap();
         let one = "POST /shout HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\nabc";

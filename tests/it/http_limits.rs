@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt, stream};
-use palm::http::{Gateway, Listener};
+use palm::http::{GatewayOptions, Listener};
 use palm::prelude::*;
 use palm::{ComponentHandle, Json};
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -161,10 +161,10 @@ async fn send_request(request: RequestBuilder) -> Answer {
 
 impl Http {
     async fn new() -> Self {
-        Self::with(PORT, &Gateway::new()).await
+        Self::with(PORT, GatewayOptions::new()).await
     }
 
-    async fn with(listener: impl Into<Listener>, gateway: &Gateway) -> Self {
+    async fn with(listener: impl Into<Listener>, gateway: GatewayOptions) -> Self {
         let master = Master::new("master").bind(ANY).gateway(listener, gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
         let url = master.address("http_address").unwrap().to_owned();
@@ -263,8 +263,10 @@ fn seconds(seconds: f64) -> Duration {
 #[test]
 fn bodies_heads_and_results_over_their_limits_are_rejected() {
     check(async {
-        let gateway = Gateway::new().max_request(1000).max_response(500);
-        let http = Http::with(PORT, &gateway).await;
+        let gateway = GatewayOptions::new()
+            .max_request_bytes(1000)
+            .max_response_bytes(500);
+        let http = Http::with(PORT, gateway).await;
         assert_eq!(
             send_request(http.post("bytes", vec![b'x'; 500]))
                 .await
@@ -315,8 +317,8 @@ fn bodies_heads_and_results_over_their_limits_are_rejected() {
 #[test]
 fn unread_results_of_all_requests_are_limited_together() {
     check(async {
-        let gateway = Gateway::new().max_memory(2 * LARGE + LARGE / 2);
-        let http = Http::with(PORT, &gateway).await;
+        let gateway = GatewayOptions::new().max_memory_bytes(2 * LARGE + LARGE / 2);
+        let http = Http::with(PORT, gateway).await;
         let large = || http.post("large", LARGE.to_string());
         let mut unread = Vec::new();
         for _ in 0..2 {
@@ -362,7 +364,7 @@ fn unread_results_of_all_requests_are_limited_together() {
 fn client_that_stops_reading_is_disconnected_after_the_write_timeout() {
     check(async {
         let listener = Listener::new(PORT).write_timeout(seconds(1.0));
-        let http = Http::with(listener, &Gateway::new()).await;
+        let http = Http::with(listener, GatewayOptions::new()).await;
         let large = http.unread("large", LARGE).await;
         let pages = http.unread("pages", LARGE >> 20).await;
         for unread in [large, pages] {
@@ -380,7 +382,7 @@ fn client_that_stops_reading_is_disconnected_after_the_write_timeout() {
 #[test]
 fn request_ends_at_its_deadline() {
     check(async {
-        let http = Http::with(PORT, &Gateway::new().timeout(seconds(1.0))).await;
+        let http = Http::with(PORT, GatewayOptions::new().timeout(seconds(1.0))).await;
         for (timeout, least) in [(Some("0.2"), 0.2), (Some("60"), 1.0), (None, 1.0)] {
             let mut request = http.post("gated", "x");
             if let Some(timeout) = timeout {
@@ -428,8 +430,8 @@ fn call_of_a_disconnected_client_is_cancelled_at_the_worker() {
 #[test]
 fn request_waits_for_a_worker_that_connects_in_time() {
     check(async {
-        let gateway = Gateway::new().no_worker_timeout(seconds(10.0));
-        let master = Master::new("master").bind(ANY).gateway(PORT, &gateway);
+        let gateway = GatewayOptions::new().no_worker_timeout(seconds(10.0));
+        let master = Master::new("master").bind(ANY).gateway(PORT, gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
         let url = master.address("http_address").unwrap().to_owned();
         let client = client().build().unwrap();
@@ -518,7 +520,7 @@ fn many_results_are_sent_as_lines_or_events() {
 #[test]
 fn results_are_streamed_as_the_worker_yields_them() {
     check(async {
-        let http = Http::with(PORT, &Gateway::new().timeout(seconds(2.0))).await;
+        let http = Http::with(PORT, GatewayOptions::new().timeout(seconds(2.0))).await;
         let watch = || http.get("watch").header("accept", "application/x-ndjson");
         let mut stream = send(watch()).await.bytes_stream();
         assert_eq!(
@@ -548,7 +550,7 @@ fn results_are_streamed_as_the_worker_yields_them() {
 #[test]
 fn openapi_document_lists_the_functions() {
     check(async {
-        let http = Http::with(PORT, &Gateway::new().title("Hands")).await;
+        let http = Http::with(PORT, GatewayOptions::new().title("Hands")).await;
         let answer = send_request(http.get("openapi.json")).await;
         assert_eq!(answer.header("content-type"), "application/json");
         let document: Value = serde_json::from_str(&answer.body).unwrap();
@@ -575,7 +577,7 @@ fn openapi_document_lists_the_functions() {
 fn slow_malformed_and_half_closed_connections_do_not_stop_others() {
     check(async {
         let listener = Listener::new(PORT).header_timeout(seconds(0.5));
-        let http = Http::with(listener, &Gateway::new()).await;
+        let http = Http::with(listener, GatewayOptions::new()).await;
         let mut connections = Vec::new();
         for begin in [
             "",
@@ -631,7 +633,7 @@ fn connections_beyond_the_limit_wait_to_be_accepted() {
     check(async {
         let listener = Listener::new(PORT).max_connections(1);
         let master = Master::new("master").bind(ANY);
-        let master = master.gateway(listener, &Gateway::new());
+        let master = master.gateway(listener, GatewayOptions::new());
         let master = soon("the start", master.spawn()).await.unwrap();
         let url = master.address("http_address").unwrap().to_owned();
         // The client keeps no connection open, since that would count against the limit.
@@ -682,8 +684,8 @@ fn hundreds_of_concurrent_requests_are_answered() {
 #[test]
 fn requests_are_answered_while_workers_are_killed() {
     check(async {
-        let gateway = Gateway::new().timeout(seconds(3.0));
-        let master = Master::new("master").bind(ANY).gateway(PORT, &gateway);
+        let gateway = GatewayOptions::new().timeout(seconds(3.0));
+        let master = Master::new("master").bind(ANY).gateway(PORT, gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
         let url = master.address("http_address").unwrap();
         let client = client().build().unwrap();

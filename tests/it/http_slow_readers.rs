@@ -7,7 +7,7 @@ use futures_util::future::poll_fn;
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use palm::ComponentHandle;
-use palm::http::{Gateway, Listener};
+use palm::http::{GatewayOptions, Listener};
 use palm::prelude::*;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -51,7 +51,7 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open(write_timeout: Duration, gateway: &Gateway) -> Self {
+    async fn open(write_timeout: Duration, gateway: GatewayOptions) -> Self {
         let listener = Listener::new(HERE).write_timeout(write_timeout);
         let master = Master::new("shop").bind(ANY).gateway(listener, gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
@@ -140,8 +140,8 @@ async fn until_reset(mut body: RecvStream) -> h2::Reason {
 fn stalled_http_2_stream_is_reset_after_the_write_timeout_and_others_continue() {
     check(async {
         let timeout = Duration::from_secs(1);
-        let gateway = Gateway::new().max_memory(LARGE + LARGE / 2);
-        let shop = Shop::open(timeout, &gateway).await;
+        let gateway = GatewayOptions::new().max_memory_bytes(LARGE + LARGE / 2);
+        let shop = Shop::open(timeout, gateway).await;
         // No window, and one that is smaller than the response.
         for (window, path) in [
             (0, "small"),
@@ -175,7 +175,7 @@ fn stalled_http_2_stream_is_reset_after_the_write_timeout_and_others_continue() 
 #[test]
 fn stream_that_is_read_byte_by_byte_is_reset() {
     check(async {
-        let shop = Shop::open(Duration::from_secs(1), &Gateway::new()).await;
+        let shop = Shop::open(Duration::from_secs(1), GatewayOptions::new()).await;
         let mut connection = shop.connect(1).await;
         let (_, mut body) = connection.begin("large").await;
         let trickle = async {
@@ -201,7 +201,7 @@ fn stream_that_is_read_byte_by_byte_is_reset() {
 #[test]
 fn stream_with_a_small_window_is_complete_if_it_is_read() {
     check(async {
-        let shop = Shop::open(Duration::from_secs(5), &Gateway::new()).await;
+        let shop = Shop::open(Duration::from_secs(5), GatewayOptions::new()).await;
         for window in [5, 16 * 1024, 65_535, LARGE as u32, 8 * LARGE as u32] {
             let mut connection = shop.connect(window).await;
             assert_eq!(
@@ -224,7 +224,7 @@ fn stream_with_a_small_window_is_complete_if_it_is_read() {
 #[test]
 fn flood_of_reset_streams_leaves_no_calls_behind() {
     check(async {
-        let shop = Shop::open(Duration::from_secs(60), &Gateway::new()).await;
+        let shop = Shop::open(Duration::from_secs(60), GatewayOptions::new()).await;
         let mut flood = shop.connect(LARGE as u32).await;
         let mut sent = 0;
         let flooding = async {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Request;
 use axum::routing::get;
-use palm::http::{Gateway, Listener, serve};
+use palm::http::{GatewayOptions, Listener, serve};
 use palm::parts::HttpService;
 use palm::prelude::*;
 use palm::{ComponentHandle, Json};
@@ -57,10 +57,10 @@ struct Shop {
 
 impl Shop {
     async fn open() -> Self {
-        Self::with(HERE, &Gateway::new()).await
+        Self::with(HERE, GatewayOptions::new()).await
     }
 
-    async fn with(listener: impl Into<Listener>, gateway: &Gateway) -> Self {
+    async fn with(listener: impl Into<Listener>, gateway: GatewayOptions) -> Self {
         let master = Master::new("shop").bind(ANY).gateway(listener, gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
         let calls = Arc::<AtomicUsize>::default();
@@ -162,7 +162,7 @@ fn hosts_and_origins_are_accepted_if_the_listener_allows_them() {
     check(async {
         let listener = Listener::new(HERE).allowed_hosts(["Shop.example"]);
         let listener = listener.allowed_origins(["https://www.shop.example"]);
-        let shop = Shop::with(listener, &Gateway::new()).await;
+        let shop = Shop::with(listener, GatewayOptions::new()).await;
         let get = async |at: &str, headers: &str| {
             let request = format!("GET /pass HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
             exchange(at, &request).await
@@ -186,13 +186,13 @@ fn hosts_and_origins_are_accepted_if_the_listener_allows_them() {
         // The names of a gateway that other hosts can reach are not known.
         let beyond = Listener::new("0.0.0.0:0").trust_network(true);
         let other = "host: other.example\r\norigin: https://evil.example\r\n";
-        let shop = Shop::with(beyond.clone(), &Gateway::new()).await;
+        let shop = Shop::with(beyond.clone(), GatewayOptions::new()).await;
         let at = shop.at.replace("0.0.0.0", "127.0.0.1");
         assert_eq!(statuses(&get(&at, other).await), [200]);
         let named = beyond
             .allowed_hosts(["localhost", "other.example"])
             .allowed_origins([""]);
-        let shop = Shop::with(named, &Gateway::new()).await;
+        let shop = Shop::with(named, GatewayOptions::new()).await;
         let at = shop.at.replace("0.0.0.0", "127.0.0.1");
         assert_eq!(statuses(&get(&at, other).await), [403]);
         assert_eq!(statuses(&get(&at, "host: other.example\r\n").await), [200]);
@@ -381,9 +381,11 @@ fn path_that_can_be_read_in_two_ways_is_rejected() {
 #[test]
 fn gateway_sends_no_100_continue_for_a_rejected_head() {
     check(async {
-        let gateway = Gateway::new().max_request(1000).bearer_token("secret");
-        let gateway = gateway.max_memory(500);
-        let master = Master::new("shop").bind(ANY).gateway(HERE, &gateway);
+        let gateway = GatewayOptions::new()
+            .max_request_bytes(1000)
+            .bearer_tokens(["secret"]);
+        let gateway = gateway.max_memory_bytes(500);
+        let master = Master::new("shop").bind(ANY).gateway(HERE, gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
         let at = master.address("http_address").unwrap();
         let at = at.strip_prefix("http://").unwrap();
@@ -456,7 +458,7 @@ fn gateway_sends_no_100_continue_for_a_rejected_head() {
 #[test]
 fn gateway_sends_no_100_continue_without_memory_for_the_body() {
     check(async {
-        let shop = Shop::with(HERE, &Gateway::new().max_memory(1000)).await;
+        let shop = Shop::with(HERE, GatewayOptions::new().max_memory_bytes(1000)).await;
         // Most of the body has arrived.
         let mut first = TcpStream::connect(&shop.at).await.unwrap();
         let head = "POST /pass HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900\r\n";

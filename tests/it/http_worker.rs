@@ -80,12 +80,10 @@ async fn serve_hands() -> (AbortOnDropHandle<()>, String, Gate) {
 
 /// Options that retry often, and without delay.
 fn quick(attempts: usize) -> Retry {
-    Retry {
-        attempts,
-        initial_delay: Duration::from_millis(5),
-        max_delay: Duration::from_millis(20),
-        ..Retry::default()
-    }
+    Retry::new()
+        .attempts(attempts)
+        .initial_delay(Duration::from_millis(5))
+        .max_delay(Duration::from_millis(20))
 }
 
 /// Starts a master whose workers are at a URL.
@@ -121,7 +119,7 @@ async fn answer(worker: &palm::http::HttpWorker<Hands>, method: &str, body: Byte
     let status = response.status().as_u16();
     (
         status,
-        axum::body::to_bytes(response.into_body(), 1 << 20)
+        axum::body::to_bytes(Body::new(response.into_body()), 1 << 20)
             .await
             .unwrap(),
     )
@@ -397,10 +395,7 @@ fn temporarily_rejected_request_is_retried() {
         first.shutdown().await.unwrap();
 
         let (_serving, url, count) = foreign(|_| StatusCode::BAD_GATEWAY.into_response()).await;
-        let retry = Retry {
-            repeatable: true,
-            ..quick(4)
-        };
+        let retry = quick(4).repeatable(true);
         let (second, client) = master(HttpConnection::connect(url).retry(retry)).await;
         fail(&client, "x").await;
         assert_eq!(count.load(Ordering::SeqCst), 4);
@@ -558,7 +553,7 @@ fn http_worker_that_exceeds_the_timeout_is_an_error() {
         let (waiting, client) = master(HttpConnection::connect(&url)).await;
         let mut job = client
             .job(Hands::WAIT, ["x"])
-            .deadline(Duration::from_millis(100));
+            .call_timeout(Duration::from_millis(100));
         let Some(Err(CallError::Remote(error))) = soon("an error", job.next()).await else {
             panic!("the gate was not opened");
         };
@@ -635,7 +630,7 @@ fn http_service_accepts_and_answers_posted_messages() {
             .body(Body::from(message.clone()))
             .unwrap();
         let response = service.clone().oneshot(request).await.unwrap();
-        let body = axum::body::to_bytes(response.into_body(), 100)
+        let body = axum::body::to_bytes(Body::new(response.into_body()), 100)
             .await
             .unwrap();
         assert_eq!(body, "1");

@@ -227,8 +227,7 @@ fn job_of_a_master_with_hooks_ends_by_itself() {
 fn job_without_links_is_rejected_before_it_sends_if_no_number_of_answers_is_given() {
     paused(async {
         let server = Several.bind(ANY_NAME).spawn().await.unwrap();
-        let mut options = LinkOptions::default();
-        options.enabled = false;
+        let options = LinkOptions::new().enabled(false);
         let client = Client::builder("several", server.db_address()).link_options(options);
         let client = soon("connecting", client.connect()).await.unwrap();
         let mut job = client.job("several.odd", ["1"]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use palm::http::Gateway;
+use palm::http::GatewayOptions;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, ConnectError, FailureKind, LinkOptions, QueueLimits};
 
@@ -141,7 +141,7 @@ fn task_without_a_worker_fails_at_its_deadline() {
     check(async {
         let master = master(LinkOptions::default()).await;
         let client = connect("master", &master).await;
-        let job = client.job("master.work", ["0"]).deadline(LIMIT);
+        let job = client.job("master.work", ["0"]).call_timeout(LIMIT);
         let mut job = std::pin::pin!(job);
         let error = at_limit("the failure of the task", job.next()).await;
         let CallError::Remote(error) = error.unwrap().unwrap_err() else {
@@ -155,9 +155,9 @@ fn task_without_a_worker_fails_at_its_deadline() {
 #[test]
 fn request_returns_504_if_its_method_exceeds_max_runtime() {
     check(async {
-        let gateway = Gateway::new();
+        let gateway = GatewayOptions::new();
         let master = Master::new("master").bind(ANY);
-        let master = master.gateway("127.0.0.1:0", &gateway);
+        let master = master.gateway("127.0.0.1:0", gateway);
         let master = master.spawn().await.unwrap();
         let worker = Limited.connect(master.db_address()).spawn().await.unwrap();
         let client = connect("master", &master).await;
@@ -179,9 +179,9 @@ fn request_returns_504_if_its_method_exceeds_max_runtime() {
 #[test]
 fn request_returns_504_at_the_timeout_of_the_gateway() {
     check(async {
-        let gateway = Gateway::new().timeout(LIMIT);
+        let gateway = GatewayOptions::new().timeout(LIMIT);
         let master = Master::new("master").bind(ANY);
-        let master = master.gateway("127.0.0.1:0", &gateway);
+        let master = master.gateway("127.0.0.1:0", gateway);
         let master = master.spawn().await.unwrap();
         let (_hand, gate) = hand(&master).await;
         let client = connect("master", &master).await;
@@ -199,9 +199,9 @@ fn request_returns_504_at_the_timeout_of_the_gateway() {
 #[test]
 fn request_without_a_worker_returns_503_at_the_no_worker_timeout() {
     check(async {
-        let gateway = Gateway::new().no_worker_timeout(LIMIT);
+        let gateway = GatewayOptions::new().no_worker_timeout(LIMIT);
         let master = Master::new("master").bind(ANY);
-        let master = master.gateway("127.0.0.1:0", &gateway);
+        let master = master.gateway("127.0.0.1:0", gateway);
         let master = master.spawn().await.unwrap();
         let url = master.address("http_address").unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -227,8 +227,7 @@ async fn call_in_a_process(links: LinkOptions) -> (ComponentHandle, Process, Cli
 #[test]
 fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
     check(async {
-        let mut links = LinkOptions::default();
-        links.idle_timeout = LIMIT;
+        let links = LinkOptions::new().idle_timeout(LIMIT);
         let (master, process, _client) = call_in_a_process(links).await;
         let (_hand, gate) = hand(&master).await;
         // One session of the client, and one of each worker.
@@ -246,8 +245,7 @@ fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
 #[test]
 fn tasks_of_a_killed_worker_are_redelivered_after_the_reconnect_grace() {
     check(async {
-        let mut links = LinkOptions::default();
-        links.reconnect_grace = LIMIT;
+        let links = LinkOptions::new().reconnect_grace(LIMIT);
         let (master, process, _client) = call_in_a_process(links).await;
         let (_hand, gate) = hand(&master).await;
         // One session of the client, and one of each worker.
@@ -260,11 +258,9 @@ fn tasks_of_a_killed_worker_are_redelivered_after_the_reconnect_grace() {
 #[test]
 fn tasks_of_a_silent_legacy_worker_are_redelivered_after_the_ack_wait() {
     check(async {
-        let mut links = LinkOptions::default();
-        links.ack_wait = Some(LIMIT);
+        let links = LinkOptions::new().ack_wait(LIMIT);
         let master = master(links).await;
-        let mut legacy = LinkOptions::default();
-        legacy.enabled = false;
+        let legacy = LinkOptions::new().enabled(false);
         let gate = Gate::closed();
         let mut hands = Vec::new();
         for _ in 0..2 {
@@ -307,10 +303,7 @@ fn key_expires_after_its_time_to_live() {
 fn queue_holds_at_most_its_limit_of_messages() {
     check(async {
         let gate = Gate::closed();
-        let limits = QueueLimits {
-            messages: 10,
-            ..QueueLimits::default()
-        };
+        let limits = QueueLimits::new().messages(10);
         let slow = Slow { gate: gate.clone() }.bind(ANY).concurrency(1);
         let slow = slow.queue_limits(limits).spawn().await.unwrap();
         let client = connect("slow", &slow).await;
@@ -333,8 +326,7 @@ fn queue_holds_at_most_its_limit_of_messages() {
 #[test]
 fn component_admits_at_most_max_sessions() {
     check(async {
-        let mut links = LinkOptions::default();
-        links.max_sessions = 2;
+        let links = LinkOptions::new().max_sessions(2);
         let gate = Gate::closed();
         let server = Slow { gate }.bind(ANY).link_options(links);
         let server = server.spawn().await.unwrap();

@@ -41,10 +41,9 @@ impl Keeps {
 
 /// Link options with which peers count as lost after 600 ms.
 fn quick() -> LinkOptions {
-    let mut options = LinkOptions::default();
-    options.heartbeat = Duration::from_millis(150);
-    options.idle_timeout = Duration::from_millis(600);
-    options
+    LinkOptions::new()
+        .heartbeat(Duration::from_millis(150))
+        .idle_timeout(Duration::from_millis(600))
 }
 
 /// Starts a worker whose tasks and parts share one thread.

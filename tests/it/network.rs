@@ -60,9 +60,7 @@ impl Hand {
 }
 
 fn options() -> LinkOptions {
-    let mut options = LinkOptions::default();
-    options.idle_timeout = IDLE_TIMEOUT;
-    options
+    LinkOptions::new().idle_timeout(IDLE_TIMEOUT)
 }
 
 fn ip(arguments: &str) {

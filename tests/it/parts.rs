@@ -592,7 +592,7 @@ fn master_publishes_the_functions_of_its_workers() {
         let has_shout = async {
             loop {
                 let descriptor = client.get("palm").await.unwrap().unwrap();
-                let descriptor: palm::proto::Descriptor =
+                let descriptor: palm_proto::message::proto::Descriptor =
                     prost::Message::decode(descriptor).unwrap();
                 if descriptor
                     .functions

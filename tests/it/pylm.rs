@@ -126,7 +126,7 @@ async fn unavailable(client: &Client, steps: &[&str]) -> RemoteError {
         // Messages to a pylm worker that ends, or to a late subscriber, are lost.
         loop {
             let call = client.job(steps, ["x"]).expect_answers(1);
-            let mut call = call.deadline(BRIEF).timeout(2 * BRIEF);
+            let mut call = call.call_timeout(BRIEF).timeout(2 * BRIEF);
             if let Some(Err(CallError::Remote(error))) = call.next().await {
                 return error;
             }
@@ -147,7 +147,7 @@ async fn fail_everywhere(client: &Client, steps: &[&str], answer: &str, ours: &[
             let at_fault = failing[*position].clone();
             let mut call = client.job(failing, [payload]).expect_answers(1);
             if kind == FailureKind::DeadlineExceeded {
-                call = call.deadline(BRIEF);
+                call = call.call_timeout(BRIEF);
             }
             let error = match soon("the error", call.next()).await.unwrap() {
                 Err(CallError::Remote(error)) => error,

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use palm::prelude::*;
-use palm::proto::link_refusal::Kind;
-use palm::proto::{LinkHeader, LinkHello, LinkWelcome};
 use palm::socket::{Dealer, Frames};
 use palm::{ComponentHandle, LinkOptions};
+use palm_proto::message::proto::link_refusal::Kind;
+use palm_proto::message::proto::{LinkHeader, LinkHello, LinkWelcome};
 use prost::Message as _;
 
 use super::setup::{ANY, Gate, address, check, connect, eventually, options, soon};
@@ -161,8 +161,7 @@ fn peer_that_sends_more_bytes_than_its_credit_is_refused() {
 #[test]
 fn welcome_states_the_idle_timeout_of_the_component() {
     check(async {
-        let mut links = LinkOptions::default();
-        links.idle_timeout = std::time::Duration::from_millis(1234);
+        let links = LinkOptions::new().idle_timeout(std::time::Duration::from_millis(1234));
         let (server, _) = counting(links).await;
         let (_client, header) = RawClient::connect(&server, "raw").await;
         let Some(LinkWelcome {

@@ -270,7 +270,11 @@ impl Inbound for Feed {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let announced = setup.announce("feed_address", &address("tcp://*:1234"));
         assert!(!announced.to_string().contains('*'));
-        assert!(setup.socket_options().max_message_bytes > 0);
+        let options = format!("{:?}", setup.socket_options());
+        assert!(
+            options.contains("max_message_bytes: 268435456"),
+            "{options}"
+        );
         Ok(())
     }
 

@@ -330,9 +330,7 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
 
 /// A short idle timeout.
 fn short_idle_timeout() -> LinkOptions {
-    let mut links = LinkOptions::default();
-    links.idle_timeout = Duration::from_millis(500);
-    links
+    LinkOptions::new().idle_timeout(Duration::from_millis(500))
 }
 
 async fn metrics_settle(component: &ComponentHandle, sessions: usize) {

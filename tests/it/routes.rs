@@ -212,8 +212,7 @@ fn answer_of_an_earlier_step_is_an_error() {
         let first = First.bind(ANY).pipelined(false).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(first.db_address());
         let _second = second.spawn().await.unwrap();
-        let mut sockets = LinkOptions::default();
-        sockets.enabled = false;
+        let sockets = LinkOptions::new().enabled(false);
         let at = first.address("pub_address").unwrap();
         let legacy = Client::builder("first", first.db_address()).sub_address(at);
         let legacy = legacy.link_options(sockets).connect();
@@ -339,8 +338,7 @@ fn answered_by_another_component_still_returns_errors_of_the_first() {
 #[test]
 fn callers_receive_an_error_if_the_only_follower_does_not_return() {
     check(async {
-        let mut link = LinkOptions::default();
-        link.session_expiry = Duration::from_millis(500);
+        let link = LinkOptions::new().session_expiry(Duration::from_millis(500));
         let first = First.bind(ANY).link_options(link).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(first.db_address());
         let second = second.spawn().await.unwrap();

@@ -214,9 +214,9 @@ pub(crate) fn address(text: &str) -> Address {
 
 /// Returns the default options with quick reconnection.
 pub(crate) fn options() -> SocketOptions {
-    let mut options = SocketOptions::default();
-    options.reconnect = (Duration::from_millis(10), Duration::from_millis(100));
-    options
+    SocketOptions::new()
+        .min_reconnect_delay(Duration::from_millis(10))
+        .max_reconnect_delay(Duration::from_millis(100))
 }
 
 /// Returns an error and its causes in one line.
@@ -276,7 +276,7 @@ impl Caller {
     /// Waits for the next publication, and returns its topic and message.
     pub(crate) async fn publication(&mut self) -> (Bytes, Message) {
         loop {
-            if let Some(Publication { topic, body }) = self.publications.next() {
+            if let Some(Publication { topic, body, .. }) = self.publications.next() {
                 return (topic, Message::decode(body.unwrap()).unwrap());
             }
             let mut publications = Vec::new();

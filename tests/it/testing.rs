@@ -502,8 +502,7 @@ fn component_options_override_those_of_the_cluster() {
             .start()
             .await
             .unwrap();
-        let mut link = LinkOptions::default();
-        link.enabled = false;
+        let link = LinkOptions::new().enabled(false);
         let client = cluster.client_builder("first").unwrap().timeout(STALLED);
         let middle = cluster.handle("middle").unwrap();
         let client = client.sub_address(middle.address("pub_address").unwrap());

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use palm::ComponentHandle;
 use palm::prelude::*;
-use palm::proto::{Descriptor, Function, LinkHeader, LinkHello, LinkWelcome};
 use palm::socket::{Dealer, Frames, Request, Router};
 use palm::testing::Restartable;
+use palm_proto::message::proto::{Descriptor, Function, LinkHeader, LinkHello, LinkWelcome};
 use prost::Message as _;
 
 use super::link::CutProxy;
@@ -66,8 +66,7 @@ impl Hand {
     }
 
     async fn connect_to(&self, at: &str) -> ComponentHandle {
-        let mut sockets = options();
-        sockets.reconnect.1 = std::time::Duration::from_millis(20);
+        let sockets = options().max_reconnect_delay(std::time::Duration::from_millis(20));
         let worker = self.clone().connect(at).socket_options(sockets);
         worker.spawn().await.unwrap()
     }

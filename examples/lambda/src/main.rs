@@ -66,7 +66,7 @@ mod tests {
         let response = Resizer.into_service().oneshot(request).await;
         let response = response.expect("the worker is infallible");
         assert_eq!(response.status(), 200);
-        let body = axum::body::to_bytes(response.into_body(), 1024).await;
+        let body = axum::body::to_bytes(axum::body::Body::new(response.into_body()), 1024).await;
         let answer =
             Message::decode(body.expect("the body is short")).expect("the body is a message");
         assert_eq!(answer.payload(), "ac");

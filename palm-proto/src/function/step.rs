@@ -4,6 +4,7 @@ use bytestring::ByteString;
 
 /// One step of a message: a function of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Step<'a> {
     /// The component's name. Steps of a worker have the name of its master; workers ignore it.
     pub server: &'a str,

@@ -2,7 +2,7 @@
 //!
 //! [`Message`] is the `PalmMessage` of `proto/palm.proto` (part 1 of the wire contract), as views of the frame that it was
 //! received in (`view`, `fields`). `codec` finds its fields in a frame and encodes them, on top of `wire_format`. `error`,
-//! `deadline`, `headers` and `share` are its extension fields. `batch` holds several messages that travel as one, and `frame_pool`
+//! `deadline`, `headers`, `share` and `trace` are its extension fields. `batch` holds several messages that travel as one, and `frame_pool`
 //! the memory of encoded frames. Start reading at [`Message::decode`].
 
 #[allow(missing_docs)]
@@ -29,6 +29,7 @@ pub mod proto;
 mod share;
 #[cfg(test)]
 mod tests;
+mod trace;
 #[allow(missing_docs)]
 mod wire_format;
 
@@ -41,6 +42,7 @@ pub use frame_pool::FramePool;
 pub use headers::Headers;
 pub use proto::Share;
 pub use share::Split;
+pub use trace::Trace;
 pub use view::Message;
 pub use view::client_id;
 pub use view::new_id;

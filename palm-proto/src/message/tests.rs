@@ -8,6 +8,31 @@ use super::proto::PalmMessage;
 use super::wire_format::{WireType, put_key, put_varint};
 use super::{DecodeError, Message};
 
+/// Copies the text. Unknown fields are dropped, because prost does not keep them.
+impl From<Message> for PalmMessage {
+    fn from(message: Message) -> Self {
+        Self {
+            pipeline: message.pipeline().to_owned(),
+            client: message.client().to_owned(),
+            stage: message.stage(),
+            function: message.function().to_owned(),
+            cache: message.cache().to_owned(),
+            payload: message.payload().clone(),
+        }
+    }
+}
+
+impl From<PalmMessage> for Message {
+    fn from(message: PalmMessage) -> Self {
+        let mut copy = Message::new(message.function, message.payload);
+        copy.set_pipeline(message.pipeline);
+        copy.set_client(message.client);
+        copy.set_stage(message.stage);
+        copy.set_cache(message.cache);
+        copy
+    }
+}
+
 fn any_message() -> impl Strategy<Value = PalmMessage> {
     let text = "\\PC{0,40}";
     let payload = prop::collection::vec(any::<u8>(), 0..300);

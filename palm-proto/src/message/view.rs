@@ -12,8 +12,9 @@ use super::fields::{MessageFields, TextField};
 use super::frame_pool::FramePool;
 use super::headers::Headers;
 use super::lease::Lease;
-use super::proto::{End, Extensions, PalmMessage, Share, Trace};
+use super::proto::{End, Extensions, Share};
 use super::share;
+use super::trace::Trace;
 use crate::failure::{CallFailure, chain};
 use crate::function::{Step, StepError, has_next_step, step_at};
 
@@ -279,7 +280,7 @@ impl Message {
 
     /// Returns the trace and the request that the call is part of, if the caller has sent them.
     pub fn trace(&self) -> Option<Trace> {
-        self.extensions()?.trace
+        self.extensions()?.trace.map(Trace::from_wire)
     }
 
     /// Returns the headers that the caller has added to the call.
@@ -524,32 +525,3 @@ impl PartialEq for Message {
 }
 
 impl Eq for Message {}
-
-/// Copies the text. Unknown fields are dropped, because prost does not keep them.
-impl From<Message> for PalmMessage {
-    fn from(message: Message) -> Self {
-        Self {
-            pipeline: message.pipeline().to_owned(),
-            client: message.client().to_owned(),
-            stage: message.stage(),
-            function: message.function().to_owned(),
-            cache: message.cache().to_owned(),
-            payload: message.0.payload,
-        }
-    }
-}
-
-impl From<PalmMessage> for Message {
-    fn from(message: PalmMessage) -> Self {
-        Self(Box::new(MessageFields {
-            changed: true,
-            pipeline: TextField::Owned(message.pipeline.into()),
-            client: TextField::Owned(message.client.into()),
-            stage: message.stage,
-            function: TextField::Owned(message.function.into()),
-            cache: TextField::Owned(message.cache.into()),
-            payload: message.payload,
-            ..MessageFields::default()
-        }))
-    }
-}

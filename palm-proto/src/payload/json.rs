@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{FromPayload, IntoPayload};
+use super::{CodecError, FromPayload, IntoPayload};
 
 /// A value that is encoded as JSON (RFC 8259). Feature `json`.
 ///
@@ -19,7 +19,7 @@ use super::{FromPayload, IntoPayload};
 /// assert_eq!(numbers, [1, 2]);
 /// let error = Json::<Vec<u8>>::from_payload("[1,\n-2]".into()).unwrap_err();
 /// assert!(error.to_string().ends_with("line 2 column 2"));
-/// # Ok::<_, serde_json::Error>(())
+/// # Ok::<_, palm::CodecError>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Json<T>(
@@ -28,15 +28,17 @@ pub struct Json<T>(
 );
 
 impl<T: DeserializeOwned> FromPayload for Json<T> {
-    type Error = serde_json::Error;
+    type Error = CodecError;
 
     fn from_payload(payload: Bytes) -> Result<Self, Self::Error> {
-        serde_json::from_slice(&payload).map(Self)
+        serde_json::from_slice(&payload)
+            .map(Self)
+            .map_err(CodecError::new)
     }
 }
 
 impl<T: Serialize> IntoPayload for Json<T> {
-    type Error = serde_json::Error;
+    type Error = CodecError;
 
     fn into_payload(self) -> Result<Bytes, Self::Error> {
         Self::write(&self.0)
@@ -45,7 +47,9 @@ impl<T: Serialize> IntoPayload for Json<T> {
 
 impl<T: Serialize> Json<T> {
     #[doc(hidden)]
-    pub fn write(value: &T) -> Result<Bytes, serde_json::Error> {
-        serde_json::to_vec(value).map(Bytes::from)
+    pub fn write(value: &T) -> Result<Bytes, CodecError> {
+        serde_json::to_vec(value)
+            .map(Bytes::from)
+            .map_err(CodecError::new)
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{FromPayload, IntoPayload, PositionedError};
+use super::{CodecError, FromPayload, IntoPayload, PositionedError};
 
 /// A value that is encoded as MessagePack. Feature `messagepack`.
 ///
@@ -122,7 +122,7 @@ impl<T: DeserializeOwned> FromPayload for MessagePack<T> {
 }
 
 impl<T: Serialize> IntoPayload for MessagePack<T> {
-    type Error = rmp_serde::encode::Error;
+    type Error = CodecError;
 
     fn into_payload(self) -> Result<Bytes, Self::Error> {
         Self::write(&self.0)
@@ -131,7 +131,9 @@ impl<T: Serialize> IntoPayload for MessagePack<T> {
 
 impl<T: Serialize> MessagePack<T> {
     #[doc(hidden)]
-    pub fn write(value: &T) -> Result<Bytes, rmp_serde::encode::Error> {
-        rmp_serde::to_vec_named(value).map(Bytes::from)
+    pub fn write(value: &T) -> Result<Bytes, CodecError> {
+        rmp_serde::to_vec_named(value)
+            .map(Bytes::from)
+            .map_err(CodecError::new)
     }
 }

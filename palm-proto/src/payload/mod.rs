@@ -102,8 +102,21 @@ fn without_paths(name: &str) -> String {
     short
 }
 
+/// The error of a codec, such as that of JSON, which its text describes.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CodecError(BoxError);
+
+#[cfg(any(feature = "json", feature = "messagepack"))]
+impl CodecError {
+    fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+}
+
 /// The error of a codec that rejects a payload, with the position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 #[error("{problem} at byte {position}")]
 pub struct PositionedError {
     /// The codec's error.

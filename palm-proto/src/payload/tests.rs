@@ -234,11 +234,12 @@ mod json {
 
     fn check<T>(payload: Bytes)
     where
-        Json<T>: FromPayload<Error = serde_json::Error>,
+        Json<T>: FromPayload<Error = CodecError>,
     {
         let lines = 1 + payload.iter().filter(|byte| **byte == b'\n').count();
         let longest = payload.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
-        if let Err(error) = Json::<T>::from_payload(payload) {
+        if let Err(CodecError(error)) = Json::<T>::from_payload(payload) {
+            let error = error.downcast::<serde_json::Error>().unwrap();
             assert!((1..=lines).contains(&error.line()), "{error}");
             assert!(Some(error.column()) <= longest, "{error}");
         }

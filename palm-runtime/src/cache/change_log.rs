@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 /// A change of a watched key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Change {
     /// The key was set or added to.
     Set {

@@ -251,10 +251,9 @@ impl LockedEntries<'_> {
 
     /// Removes up to [`MAX_BATCH`] of the keys after `after`. Returns their number, and the last one if there may be more.
     fn delete_batch(&mut self, prefix: &str, after: Option<&str>) -> (u64, Option<String>) {
-        let limits = PageLimits {
-            entries: MAX_BATCH,
-            bytes: usize::MAX,
-        };
+        let limits = PageLimits::new()
+            .max_entries(MAX_BATCH)
+            .max_bytes(usize::MAX);
         let page = self.scan(prefix, after, limits).in_order();
         for entry in &page.entries {
             self.remove(&entry.key);

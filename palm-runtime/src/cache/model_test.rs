@@ -49,7 +49,7 @@ async fn scan(store: &impl KeyValue, prefix: &str, entries: usize) -> Vec<(Strin
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let limits = PageLimits { entries, bytes };
+        let limits = PageLimits::new().max_entries(entries).max_bytes(bytes);
         let page = store.scan(prefix, after, limits).await.unwrap();
         assert!(page.entries.len() <= entries);
         found.extend(

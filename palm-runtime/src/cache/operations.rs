@@ -161,7 +161,7 @@ async fn carry_out(
         Operation::Scan(scan) => {
             let mut limits = PageLimits::default();
             if scan.entries > 0 {
-                limits.entries = limits.entries.min(scan.entries as usize);
+                limits.max_entries = limits.max_entries.min(scan.entries as usize);
             }
             let after = scan.after.map(Position::new);
             wire::page(store.scan(&scan.prefix, after, limits).await?)

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 
+use crate::options::options;
+
 /// An entry of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// The key.
     pub key: String,
@@ -11,13 +14,31 @@ pub struct Entry {
     pub value: Bytes,
 }
 
+impl Entry {
+    /// Creates an entry. For implementations of [`KeyValue`](crate::KeyValue).
+    pub fn new(key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+}
+
 /// A part of the entries that a scan finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Page {
     /// The entries of the page.
     pub entries: Vec<Entry>,
     /// The position of the next page, or `None` if this is the last page.
     pub next: Option<Position>,
+}
+
+impl Page {
+    /// Creates a page. For implementations of [`KeyValue`](crate::KeyValue).
+    pub fn new(entries: Vec<Entry>, next: Option<Position>) -> Self {
+        Self { entries, next }
+    }
 }
 
 /// The position at which a scan continues. Its text is opaque to everything but the store that issued it.
@@ -36,21 +57,21 @@ impl Position {
     }
 }
 
-/// Limits on the size of a page. The entry that reaches a limit is the last one of the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageLimits {
-    /// Largest number of entries. Default: 1000. 0 counts as 1.
-    pub entries: usize,
-    /// Bytes of keys and values at which the page ends. Default: 1 MiB.
-    pub bytes: usize,
+options! {
+    /// Limits on the size of a page. The entry that reaches a limit is the last one of the page.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct PageLimits {
+        /// Sets the largest number of entries. Default: 1000. 0 counts as 1.
+        max_entries: usize = 1000,
+        /// Sets the bytes of keys and values at which the page ends. Default: 1 MiB.
+        max_bytes: usize = 1024 * 1024,
+    }
 }
 
-impl Default for PageLimits {
-    fn default() -> Self {
-        Self {
-            entries: 1000,
-            bytes: 1024 * 1024,
-        }
+impl PageLimits {
+    /// Returns whether a page with these entries is complete. For implementations of [`KeyValue`](crate::KeyValue).
+    pub fn are_reached(&self, entries: usize, bytes: usize) -> bool {
+        entries >= self.max_entries.max(1) || (bytes >= self.max_bytes && entries > 0)
     }
 }
 
@@ -72,8 +93,7 @@ impl PageBuilder {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= self.limits.entries.max(1)
-            || (self.bytes >= self.limits.bytes && !self.entries.is_empty())
+        self.limits.are_reached(self.entries.len(), self.bytes)
     }
 
     pub(super) fn push(&mut self, key: &str, value: Bytes) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{CacheError, ChangeLog, Page, PageLimits, Position};
+use crate::options::options;
 
 /// A key-value store for the cache of a component.
 ///
@@ -95,21 +96,14 @@ impl Swap {
     }
 }
 
-/// Limits on the size of keys and values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheLimits {
-    /// Longest key, in bytes. Default: 1 KiB.
-    pub key_bytes: usize,
-    /// Largest value, in bytes. Default: 128 MiB.
-    pub value_bytes: usize,
-}
-
-impl Default for CacheLimits {
-    fn default() -> Self {
-        Self {
-            key_bytes: 1024,
-            value_bytes: 128 * 1024 * 1024,
-        }
+options! {
+    /// Limits on the size of keys and values.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct CacheLimits {
+        /// Sets the size of the longest key. Default: 1 KiB.
+        key_bytes: usize = 1024,
+        /// Sets the size of the largest value. Default: 128 MiB.
+        value_bytes: usize = 128 * 1024 * 1024,
     }
 }
 

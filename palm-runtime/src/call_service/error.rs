@@ -10,7 +10,7 @@ use tower::timeout::error::Elapsed;
 use crate::failure::{BoxError, CallFailure, FailureKind};
 
 /// The error of a service of calls: [`CallFailure`] at a component, [`CallError`](crate::CallError) at a client.
-pub trait ServiceError: Error + Send + Sync + Sized + 'static {
+pub trait CallServiceError: Error + Send + Sync + Sized + 'static {
     #[doc(hidden)]
     fn from_layer(failure: LayerFailure) -> Self;
 }
@@ -25,7 +25,7 @@ pub struct LayerFailure {
     pub(crate) error: BoxError,
 }
 
-impl ServiceError for CallFailure {
+impl CallServiceError for CallFailure {
     fn from_layer(failure: LayerFailure) -> Self {
         match failure.error.downcast::<Self>() {
             Ok(failure) => *failure,

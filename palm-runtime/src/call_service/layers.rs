@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tower::Layer;
 
-use super::error::ServiceError;
+use super::error::CallServiceError;
 use super::service::{CallHandler, CallService};
 
 /// Layers in the order in which they were added.
@@ -16,7 +16,7 @@ pub(crate) struct Layers<E>(Mutex<Vec<Wrap<E>>>);
 
 type Wrap<E> = Box<dyn FnOnce(CallService<E>) -> CallService<E> + Send>;
 
-impl<E: ServiceError> Layers<E> {
+impl<E: CallServiceError> Layers<E> {
     /// Adds a layer around those that were added before.
     pub(crate) fn add<L>(&mut self, layer: L)
     where

@@ -14,7 +14,7 @@ mod layers;
 mod request;
 mod service;
 
-pub use error::ServiceError;
+pub use error::CallServiceError;
 pub(crate) use error::{LayerFailure, failure_kind};
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub(crate) use layers::Layers;

@@ -10,7 +10,7 @@ use futures_core::future::BoxFuture;
 use tokio::sync::Mutex;
 use tower::Service;
 
-use super::error::{LayerFailure, ServiceError};
+use super::error::{CallServiceError, LayerFailure};
 use super::request::{CallRequest, CallResponse};
 use crate::clock;
 use crate::failure::BoxError;
@@ -64,7 +64,7 @@ where
     }
 }
 
-impl<E: ServiceError> CallService<E> {
+impl<E: CallServiceError> CallService<E> {
     pub(super) fn innermost() -> Self {
         Self {
             layered: None,
@@ -115,7 +115,7 @@ async fn call(
     answer.await
 }
 
-impl<E: ServiceError> Service<CallRequest> for CallService<E> {
+impl<E: CallServiceError> Service<CallRequest> for CallService<E> {
     type Response = CallResponse;
     type Error = E;
     type Future = BoxFuture<'static, Result<CallResponse, E>>;

@@ -295,9 +295,9 @@ impl<Value> Job<'_, Value> {
         self
     }
 
-    /// Sets the limit on each call; see [`crate::Job::deadline`].
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.job = self.job.deadline(deadline);
+    /// Sets the limit on each call; see [`crate::Job::call_timeout`].
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.job = self.job.call_timeout(timeout);
         self
     }
 

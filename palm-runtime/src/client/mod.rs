@@ -15,6 +15,7 @@ pub mod blocking;
 mod builder;
 mod cancel;
 mod completion;
+mod descriptor;
 mod descriptor_cache;
 mod encode;
 mod error;
@@ -32,6 +33,7 @@ mod transport;
 mod wait_report;
 
 pub use builder::ClientBuilder;
+pub use descriptor::{DescribedFunction, Descriptor};
 pub use error::{CallError, ConnectError};
 pub use eval::Eval;
 use eval::PreparedCall;
@@ -53,7 +55,6 @@ use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps};
 use crate::link::LinkOptions;
 use crate::message::Headers;
-use crate::message::proto::Descriptor;
 use crate::payload::IntoPayload;
 use crate::socket::SocketOptions;
 
@@ -152,8 +153,9 @@ impl Client {
     ///
     /// Returns `None` if the component is a legacy peer, or if it was not queried
     /// ([`this_config`](ClientBuilder::this_config)).
-    pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
-        self.0.known.descriptor()
+    pub fn descriptor(&self) -> Option<Descriptor> {
+        let descriptor = self.0.known.descriptor()?;
+        Some(Descriptor::from_wire(&descriptor))
     }
 
     /// Calls a function, or several in sequence, with one argument. Awaiting the result returns the answer.

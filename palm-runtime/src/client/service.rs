@@ -1,13 +1,13 @@
 //! Calls of a client as a tower service, and the errors of its layers.
 
 use super::CallError;
-use crate::call_service::{CallService, LayerFailure, ServiceError, failure_kind};
+use crate::call_service::{CallService, CallServiceError, LayerFailure, failure_kind};
 use crate::failure::FailureKind;
 
 /// The service that a layer of a client wraps: the innermost one, which makes the call, or a layered one.
 pub type ClientService = CallService<CallError>;
 
-impl ServiceError for CallError {
+impl CallServiceError for CallError {
     fn from_layer(failure: LayerFailure) -> Self {
         let LayerFailure {
             function,

@@ -9,13 +9,14 @@ use tower::Layer;
 use super::kind::{
     Calls, Follows, HasWorkers, Hub, Kind, Master, Pipeline, Publishes, Pulls, Server, Sink, Worker,
 };
-use super::settings::{Settings, settings_methods};
+use super::settings::{Settings, Store, settings};
+use crate::cache::KeyValue;
 use crate::call_service::{CallHandler, Layers, MethodService};
 use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::executor::default_concurrency;
 use crate::failure::CallFailure;
 #[cfg(feature = "http")]
-use crate::http::{Gateway, Listener};
+use crate::http::{Gateway, GatewayOptions, Listener};
 use crate::link::client::Prefetch;
 use crate::method::Shape;
 use crate::parts::PendingLimits;
@@ -216,7 +217,11 @@ impl<C, K: Kind> Builder<C, K> {
         self
     }
 
-    settings_methods!();
+    /// Sets the store of the component's cache. Default: in memory, up to 1 GiB.
+    pub fn cache(mut self, store: impl KeyValue) -> Self {
+        self.settings.store = Store::new(store);
+        self
+    }
 
     /// Returns the current name.
     pub(crate) fn current_name(&self) -> &str {
@@ -234,6 +239,8 @@ impl<C, K: Kind> Builder<C, K> {
         !self.sources.is_empty()
     }
 }
+
+settings! { @methods [<C, K: Kind>] Builder<C, K>, [settings] }
 
 impl<C, K: Calls> Builder<C, K> {
     /// Sets how many calls may run at once. Default: the number of processors. With 0 the component does not start.
@@ -340,12 +347,12 @@ impl<C, K: HasWorkers> Builder<C, K> {
     /// The path names a function, and the body is its payload. Results of HTTP requests are not passed to the hooks
     /// `gather` and `handle_stream`. Default: no HTTP.
     pub fn http(self, listener: impl Into<Listener>) -> Self {
-        self.gateway(listener, &Gateway::new())
+        self.gateway(listener, GatewayOptions::new())
     }
 
-    /// Serves HTTP at `listener`, as [`http`](Self::http) does, with the options of `gateway`.
-    pub fn gateway(mut self, listener: impl Into<Listener>, gateway: &Gateway) -> Self {
-        self.http = Some((gateway.clone(), Some(listener.into())));
+    /// Serves HTTP at `listener`, as [`http`](Self::http) does, with the options of a gateway.
+    pub fn gateway(mut self, listener: impl Into<Listener>, options: GatewayOptions) -> Self {
+        self.http = Some((Gateway::with_options(options), Some(listener.into())));
         self
     }
 

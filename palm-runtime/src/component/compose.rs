@@ -364,7 +364,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         self.check()?;
         let db_address = self.db_address()?;
         let id = new_id();
-        let directory = Directory::connect(&db_address, &id, &self.settings.socket)
+        let directory = Directory::connect(&db_address, &id, &self.settings.socket_options)
             .await
             .map_err(|source| self.address_error(source))?;
         let endpoint = |configured: &Option<ParsedAddress>, key| match configured {
@@ -376,7 +376,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let push_to = endpoint(&self.pull_address, "worker_pull_address");
 
         let options = TaskOptions {
-            link: self.settings.link.clone(),
+            link: self.settings.link_options.clone(),
             // Explicit socket addresses disable the link.
             may_link: self.push_address.is_none() && self.pull_address.is_none(),
             concurrency: self.concurrency,
@@ -553,7 +553,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
                     SubConnection::connect(&address, topic.unwrap_or_default())
                 }
                 StreamAddress::Component(_) => {
-                    let options = &self.settings.socket;
+                    let options = &self.settings.socket_options;
                     let directory = Directory::connect(&address, &new_id(), options)
                         .await
                         .map_err(|source| self.address_error(source))?;

@@ -43,10 +43,14 @@ impl Mistakes {
 
     /// Checks the options that all components share.
     pub(super) fn check_settings(&mut self, settings: &Settings) {
-        let (socket, link) = (&settings.socket, &settings.link);
+        let (socket, link) = (&settings.socket_options, &settings.link_options);
         let zeros = [
-            ("queue_limits", "messages", settings.queue.messages == 0),
-            ("queue_limits", "bytes", settings.queue.bytes == 0),
+            (
+                "queue_limits",
+                "messages",
+                settings.queue_limits.messages == 0,
+            ),
+            ("queue_limits", "bytes", settings.queue_limits.bytes == 0),
             (
                 "cache_limits",
                 "key_bytes",
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn all_mistakes_are_listed_with_their_options() {
         let settings = Settings {
-            queue: QueueLimits {
+            queue_limits: QueueLimits {
                 messages: 0,
                 bytes: 0,
             },
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn link_options_of_zero_are_rejected_unless_links_are_disabled() {
         let mut settings = Settings {
-            link: LinkOptions {
+            link_options: LinkOptions {
                 idle_timeout: Duration::ZERO,
                 heartbeat: Duration::ZERO,
                 max_sessions: 0,
@@ -231,7 +235,7 @@ mod tests {
             assert!(mistake.starts_with(&format!("`{field}` of `.link_options(..)` is ")));
         }
         // Options of disabled links are not checked.
-        settings.link.enabled = false;
+        settings.link_options.enabled = false;
         check(find_mistakes(&settings), "");
         settings.links_only = true;
         check(
@@ -244,10 +248,10 @@ mod tests {
     #[test]
     fn socket_options_and_cache_limits_of_zero_are_rejected() {
         let mut settings = Settings::default();
-        settings.socket.queue_len = 0;
-        settings.socket.max_message_bytes = 0;
-        settings.socket.max_handshakes = 0;
-        settings.socket.handshake_timeout = Duration::ZERO;
+        settings.socket_options.queue_len = 0;
+        settings.socket_options.max_message_bytes = 0;
+        settings.socket_options.max_handshakes = 0;
+        settings.socket_options.handshake_timeout = Duration::ZERO;
         settings.cache_limits.key_bytes = 0;
         settings.cache_limits.value_bytes = 0;
         assert_eq!(find_mistakes(&settings).0.len(), 6);

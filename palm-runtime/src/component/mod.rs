@@ -6,13 +6,13 @@
 //! owns their tasks until the component ends.
 
 mod builder;
+mod closure_builder;
 mod compose;
 mod configuration;
 mod dedicated_thread;
 mod description;
 mod handle;
 mod kind;
-mod method_table;
 mod part_registration;
 mod settings;
 mod start;
@@ -26,14 +26,13 @@ pub use builder::{
     Bind, Builder, Connect, FromComponent, HubBuilder, MasterBuilder, PipelineBuilder,
     ServerBuilder, SinkBuilder, WorkerBuilder,
 };
+pub use closure_builder::ClosureBuilder;
 pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
 pub use description::Description;
 pub use handle::ComponentHandle;
 pub(crate) use kind::Kind;
 pub use kind::{Pipeline, Server, Sink, Worker};
-pub use method_table::MethodTable;
 pub use part_registration::{InboundEntry, OutboundEntry};
-pub use settings::Settings;
 pub use start_future::StartFuture;
 pub use template::ServerTemplate;

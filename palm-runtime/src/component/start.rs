@@ -122,10 +122,10 @@ impl ServerTemplate {
     async fn open(mut self) -> std::result::Result<ComponentHandle, StartError> {
         self.check()?;
         clock::detect_pause();
-        let store = ComponentStore::new(self.settings.store.clone(), self.settings.cache_limits);
+        let store = ComponentStore::new(self.settings.store.0.clone(), self.settings.cache_limits);
         let store = Arc::new(store);
         let cache = self.context_cache.take();
-        let state = Arc::new(ComponentState::new(self.settings.link.clone()));
+        let state = Arc::new(ComponentState::new(self.settings.link_options.clone()));
         let context = Arc::new(ComponentContext {
             name: self.name.clone(),
             cache: cache.unwrap_or_else(|| Cache::local(store.clone())),
@@ -134,9 +134,9 @@ impl ServerTemplate {
 
         // The options are a copy: a user may pass the same ones to several components.
         let kill = Kill::default();
-        self.settings.socket.kill = kill.clone();
+        self.settings.socket_options.kill = kill.clone();
         let network = NetworkTrust::new(self.settings.trust_network);
-        self.settings.socket.network = Some(network.clone());
+        self.settings.socket_options.network = Some(network.clone());
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut described = Vec::new();
@@ -149,7 +149,7 @@ impl ServerTemplate {
                 context: &context,
                 state: &state,
                 store: &store,
-                options: &self.settings.socket,
+                options: &self.settings.socket_options,
                 advertised_host: self.settings.advertised_host.as_deref(),
                 links_only: self.settings.links_only,
                 announced: &mut announced,

@@ -6,8 +6,8 @@ use super::description::{Description, PartDescription};
 use super::part_registration::{
     AnyPart, InboundEntry, OutboundEntry, PartRegistration, PartRole, part_type,
 };
-use super::settings::{Settings, settings_methods};
-use crate::cache::Cache;
+use super::settings::{Settings, Store, settings};
+use crate::cache::{Cache, KeyValue};
 use crate::component_kind::ComponentKind;
 use crate::part::{Bypass, Inbound, Outbound};
 use crate::router::{PartKind, RouteEntry};
@@ -42,6 +42,8 @@ pub struct ServerTemplate {
     pub(super) context_cache: Option<Cache>,
 }
 
+settings! { @methods [] ServerTemplate, [settings] }
+
 impl ServerTemplate {
     /// Returns a component called `name` without parts.
     pub fn new(name: impl Into<String>) -> Self {
@@ -69,7 +71,11 @@ impl ServerTemplate {
         self.context_cache = Some(cache);
     }
 
-    settings_methods!();
+    /// Sets the store of the component's cache. Default: in memory, up to 1 GiB.
+    pub fn cache(mut self, store: impl KeyValue) -> Self {
+        self.settings.store = Store::new(store);
+        self
+    }
 
     /// Adds an inbound part.
     pub fn register_inbound(

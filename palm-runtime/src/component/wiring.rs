@@ -30,7 +30,7 @@ impl ServerTemplate {
         let mut queues = HashMap::new();
         for entry in &self.entries {
             if entry.kind == PartKind::Outbound {
-                let (sender, receiver) = queue(self.settings.queue);
+                let (sender, receiver) = queue(self.settings.queue_limits);
                 queues.insert(entry.name.clone(), sender);
                 let inlet = Inlet {
                     queue: receiver,

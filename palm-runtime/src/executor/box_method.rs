@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::method::{FunctionInfo, IntoOutcome, Outcome, Receiver, Results};
 use crate::payload::{FromPayload, type_name};
 
-/// A method that is a closure, for a component without a macro ([`MethodTable`](crate::component::MethodTable)).
+/// A method that is a closure, for a component without a macro ([`ClosureBuilder`](crate::component::ClosureBuilder)).
 ///
 /// The closure has one parameter, any [`FromPayload`] type, and returns a future. Its output is what a method can return:
 /// a payload ([`IntoPayload`](crate::IntoPayload)), `()`, an `Option`, or a `Result` of these, whose error converts to a

@@ -11,9 +11,9 @@ use crate::failure::CallFailure;
 use crate::method::{Emitted, FunctionInfo, IntoOutcome, Outcome, Shape, State};
 use crate::payload::{FromPayload, type_name};
 
-/// A type whose functions can be called remotely. Implemented by the macros, and by [`MethodTable`] for closures.
+/// A type whose functions can be called remotely. Implemented by the macros, and by [`ClosureBuilder`] for closures.
 ///
-/// [`MethodTable`]: crate::component::MethodTable
+/// [`ClosureBuilder`]: crate::component::ClosureBuilder
 pub trait Callable: Shape {
     /// Returns all functions, in the order of their declaration.
     fn functions(state: &State<Self>) -> &[FunctionInfo];

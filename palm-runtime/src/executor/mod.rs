@@ -55,6 +55,7 @@ static ECHO: FunctionInfo = FunctionInfo::new(
 
 /// The order in which answers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// The order in which messages arrived.
     Kept,
@@ -64,6 +65,7 @@ pub enum Order {
 
 /// Which calls an [`Executor`] runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Addressee {
     /// Calls that name this component, as in servers, pipelines and sinks.
     ByName,

@@ -45,18 +45,17 @@ pub(super) struct ForeignNavigation;
 struct CheckedByListener;
 
 impl HostGuard {
-    /// Adds host names to those that are allowed.
-    pub(super) fn allow_hosts(&mut self, hosts: impl IntoIterator<Item: Into<String>>) {
-        let added = hosts.into_iter().map(|host| host.into().to_lowercase());
-        self.hosts.get_or_insert_default().extend(added);
-    }
-
-    /// Adds origins to those that are allowed.
-    pub(super) fn allow_origins(&mut self, origins: impl IntoIterator<Item: Into<String>>) {
-        let added = origins
-            .into_iter()
-            .map(|origin| origin.into().to_lowercase());
-        self.origins.get_or_insert_default().extend(added);
+    /// Returns a guard that allows these hosts and origins, for any address. Empty lists allow all.
+    pub(super) fn new(hosts: &[String], origins: &[String]) -> Self {
+        let listed = |names: &[String]| {
+            let names: Vec<_> = names.iter().map(|name| name.to_lowercase()).collect();
+            (!names.is_empty()).then_some(names)
+        };
+        Self {
+            is_loopback: false,
+            hosts: listed(hosts),
+            origins: listed(origins),
+        }
     }
 
     /// Checks a request to a gateway that another server serves. Does nothing if a listener has checked it.
@@ -104,7 +103,7 @@ impl HostGuard {
         }
         let detail = format!(
             "the host `{name}` is not allowed: if it is a name of this server, add it by `allowed_hosts` of the `Listener` or \
-             `Gateway`"
+             `GatewayOptions`"
         );
         Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
     }
@@ -401,7 +400,7 @@ mod tests {
         };
         let (local, remote) = (("host", "localhost:80"), ("host", "shop.example"));
         let foreign = ("origin", "http://evil.example");
-        let mut guard = HostGuard::default();
+        let guard = HostGuard::default();
         check(&guard, &[], 200);
         check(&guard, &[local], 200);
         check(&guard, &[local, ("origin", "http://localhost:80")], 200);
@@ -410,11 +409,12 @@ mod tests {
         check(&guard, &[local, local], 400);
         // Only the user knows the names of the server.
         check(&guard, &[remote, foreign], 200);
-        guard.allow_hosts(["Shop.example"]);
+        let hosts = ["Shop.example".to_owned()];
+        let guard = HostGuard::new(&hosts, &[]);
         check(&guard, &[remote], 200);
         check(&guard, &[local], 200);
         check(&guard, &[("host", "evil.example")], 421);
-        guard.allow_origins(["http://evil.example"]);
+        let guard = HostGuard::new(&hosts, &["http://evil.example".to_owned()]);
         check(&guard, &[local, foreign], 200);
         check(&guard, &[remote, ("origin", "http://other.example")], 403);
     }
@@ -424,8 +424,10 @@ mod tests {
         let request = Request::post("/").header("host", "localhost");
         let request = request.header("origin", "http://shop.example");
         let mut request = request.body(()).unwrap();
-        let mut listener = loopback();
-        listener.allow_origins(["http://shop.example"]);
+        let listener = HostGuard {
+            is_loopback: true,
+            ..HostGuard::new(&[], &["http://shop.example".to_owned()])
+        };
         assert!(listener.check(&mut request).is_ok());
         assert!(HostGuard::default().check_mounted(&mut request).is_ok());
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::guard::HostGuard;
 use crate::network::{ExposedError, NetworkTrust};
+use crate::options::options;
 
 #[cfg(feature = "tls")]
 use super::tls::ServerTls;
@@ -19,13 +20,61 @@ use super::tls::ServerTls;
 #[must_use = "a listener does nothing until something is served on it"]
 pub struct Listener {
     pub(super) address: String,
-    pub(super) header_timeout: Duration,
-    pub(super) write_timeout: Duration,
-    pub(super) connections: usize,
-    pub(super) trusts_network: bool,
-    guard: HostGuard,
+    pub(super) options: ListenerOptions,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<ServerTls>,
+}
+
+options! {
+    /// The limits of connections. Methods of [`Listener`] set them.
+    #[derive(Debug, Clone)]
+    pub(super) struct ListenerOptions {
+        /// Sets the time within which a client has to send the head of a request, including the idle time of the
+        /// connection before it. Default: 60 s.
+        ///
+        /// The time for the body is limited by the timeout of the request as a whole.
+        header_timeout: Duration = Duration::from_secs(60),
+        /// Sets the time within which a client has to receive 64 KiB, or the rest of a response if that is less.
+        /// Default: 60 s.
+        ///
+        /// The connection of a slower client is reset. With HTTP/2, each response has a flow-control window of its own,
+        /// so only the stream of that response is reset, after at most twice the timeout. A client that reads nothing at
+        /// all does not answer pings either, and its connection is closed after 40 s.
+        write_timeout: Duration = Duration::from_secs(60),
+        /// Sets the number of connections that are open at once. Further ones wait to be accepted. Default: 16 384.
+        /// 0 counts as 1.
+        max_connections: usize = 16_384,
+        /// Adds host names, without a port, that requests may be addressed to. `*` allows every name. A request for
+        /// another name is answered by 421.
+        ///
+        /// Default at a loopback address: only `localhost`, the names below it, and loopback addresses, which are always
+        /// allowed there. The reason is DNS rebinding: a web page can make its own host name resolve to a loopback
+        /// address. If a proxy forwards requests to the listener, add the names that it forwards.
+        ///
+        /// Default at other addresses: every name, unless names are added.
+        ///
+        /// ```
+        /// # use palm::http::Listener;
+        /// let behind_a_proxy = Listener::new("127.0.0.1:8080").allowed_hosts(["images.example.org"]);
+        /// ```
+        allowed_hosts: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
+        /// Adds origins whose web pages may send requests, in the form `https://shop.example.org`. `*` allows every
+        /// origin. A request of a page of another origin is answered by 403.
+        ///
+        /// Default at a loopback address: only pages that the listener itself has served. Default at other addresses:
+        /// every origin, unless origins are added.
+        ///
+        /// A browser shows the response to the page only if it also has CORS headers, which a layer of your application
+        /// has to add.
+        allowed_origins: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
+        /// Allows addresses that other hosts can reach, such as `0.0.0.0`. Default: no, so that binding such an address
+        /// fails, unless the component trusts the network or the environment variable `PALM_TRUST_NETWORK` is `1`.
+        ///
+        /// Every peer that can reach the address can call the service, unless the service has access control of its own.
+        trust_network: bool = false,
+    }
+    internal {}
+    methods of[] Listener, options
 }
 
 impl Listener {
@@ -35,81 +84,10 @@ impl Listener {
     pub fn new(address: impl Into<String>) -> Self {
         Self {
             address: address.into(),
-            header_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(60),
-            connections: 16_384,
-            trusts_network: false,
-            guard: HostGuard::default(),
+            options: ListenerOptions::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }
-    }
-
-    /// Sets the time within which a client has to send the head of a request, including the idle time of the
-    /// connection before it. Default: 60 s.
-    ///
-    /// The time for the body is limited by the timeout of the request as a whole.
-    pub fn header_timeout(mut self, timeout: Duration) -> Self {
-        self.header_timeout = timeout;
-        self
-    }
-
-    /// Sets the time within which a client has to receive 64 KiB, or the rest of a response if that is less.
-    /// Default: 60 s.
-    ///
-    /// The connection of a slower client is reset. With HTTP/2, each response has a flow-control window of its own, so
-    /// only the stream of that response is reset, after at most twice the timeout. A client that reads nothing at all
-    /// does not answer pings either, and its connection is closed after 40 s.
-    pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.write_timeout = timeout;
-        self
-    }
-
-    /// Sets the number of connections that are open at once. Further ones wait to be accepted. Default: 16 384.
-    /// 0 counts as 1.
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.connections = connections.max(1);
-        self
-    }
-
-    /// Adds host names, without a port, that requests may be addressed to. `*` allows every name. A request for another
-    /// name is answered by 421.
-    ///
-    /// Default at a loopback address: only `localhost`, the names below it, and loopback addresses, which are always
-    /// allowed there. The reason is DNS rebinding: a web page can make its own host name resolve to a loopback address.
-    /// If a proxy forwards requests to the listener, add the names that it forwards.
-    ///
-    /// Default at other addresses: every name, unless names are added.
-    ///
-    /// ```
-    /// # use palm::http::Listener;
-    /// let behind_a_proxy = Listener::new("127.0.0.1:8080").allowed_hosts(["images.example.org"]);
-    /// ```
-    pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item: Into<String>>) -> Self {
-        self.guard.allow_hosts(hosts);
-        self
-    }
-
-    /// Adds origins whose web pages may send requests, in the form `https://shop.example.org`. `*` allows every origin.
-    /// A request of a page of another origin is answered by 403.
-    ///
-    /// Default at a loopback address: only pages that the listener itself has served. Default at other addresses:
-    /// every origin, unless origins are added.
-    ///
-    /// A browser shows the response to the page only if it also has CORS headers, which a layer of your application
-    /// has to add.
-    pub fn allowed_origins(mut self, origins: impl IntoIterator<Item: Into<String>>) -> Self {
-        self.guard.allow_origins(origins);
-        self
-    }
-
-    /// Allows addresses that other hosts can reach, such as `0.0.0.0`. Default: no, so that binding such an address
-    /// fails, unless the component trusts the network or the environment variable `PALM_TRUST_NETWORK` is `1`.
-    ///
-    /// Every peer that can reach the address can call the service, unless the service has access control of its own.
-    pub fn trust_network(mut self, trust: bool) -> Self {
-        self.trusts_network = trust;
-        self
     }
 
     /// Serves HTTPS. Default: plain HTTP.
@@ -121,7 +99,7 @@ impl Listener {
 
     /// Rejects an address that other hosts can reach, unless the network is trusted.
     pub(super) fn check(&self, network: &NetworkTrust) -> Result<(), ExposedError> {
-        if self.trusts_network {
+        if self.options.trust_network {
             return Ok(());
         }
         let (host, port) = self
@@ -133,9 +111,10 @@ impl Listener {
 
     /// Returns the guard for the address that was bound.
     pub(super) fn guard(&self, address: IpAddr) -> HostGuard {
+        let (hosts, origins) = (&self.options.allowed_hosts, &self.options.allowed_origins);
         HostGuard {
             is_loopback: address.to_canonical().is_loopback(),
-            ..self.guard.clone()
+            ..HostGuard::new(hosts, origins)
         }
     }
 
@@ -173,12 +152,7 @@ impl fmt::Debug for Listener {
             .debug_struct("Listener")
             .field("scheme", &self.scheme())
             .field("address", &self.address)
-            .field("header_timeout", &self.header_timeout)
-            .field("write_timeout", &self.write_timeout)
-            .field("connections", &self.connections)
-            .field("trusts_network", &self.trusts_network)
-            .field("allowed_hosts", &self.guard.hosts)
-            .field("allowed_origins", &self.guard.origins)
+            .field("options", &self.options)
             .finish()
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! `palm::guide::http` describes requests and responses.
 
+mod body;
 mod body_memory;
 mod framing;
 mod gateway;
@@ -27,9 +28,10 @@ mod tls;
 mod worker;
 mod write_timeout;
 
+pub use body::Body;
 pub(crate) use body_memory::BodyMemory;
-pub use gateway::Gateway;
 pub(crate) use gateway::GatewayComponent;
+pub use gateway::{Gateway, GatewayOptions};
 pub use listener::Listener;
 pub(crate) use message_body::{MessageBody, problem_response};
 pub(crate) use serve::BoundListener;

@@ -16,7 +16,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
     let component = gateway.0.component();
     let name = component.map_or("palm", |component| &component.name);
     let title = gateway.0.options.title.as_deref().unwrap_or(name);
-    let has_tokens = !gateway.0.options.tokens.is_empty();
+    let has_tokens = !gateway.0.options.bearer_tokens.is_empty();
     let functions = component.map(|component| component.state.functions.functions());
     let functions = functions.iter().flat_map(|functions| functions.values());
     let functions = functions.filter(|function| has_path(function));

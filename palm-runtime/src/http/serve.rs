@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -41,24 +41,32 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// A tower service that [`serve`] accepts. Implemented for every suitable service, such as axum's `Router`.
-pub trait Serve:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
-    + Clone
-    + Send
-    + 'static
-{
+pub trait Serve: Clone + Send + 'static {
+    #[doc(hidden)]
+    fn respond(
+        self,
+        request: Request<super::Body>,
+    ) -> impl Future<Output = Response<super::Body>> + Send;
 }
 
-impl<S> Serve for S where
+impl<S, B> Serve for S
+where
     S: Service<
-            Request<Body>,
-            Response = Response<Body>,
+            Request<super::Body>,
+            Response = Response<B>,
             Error = Infallible,
             Future: Send + 'static,
         > + Clone
         + Send
-        + 'static
+        + 'static,
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    async fn respond(self, request: Request<super::Body>) -> Response<super::Body> {
+        match self.oneshot(request).await {
+            Ok(response) => response.map(super::Body::new),
+            Err(error) => match error {},
+        }
+    }
 }
 
 /// Serves `service`, such as an axum `Router`, until SIGTERM or Ctrl-C.
@@ -152,7 +160,7 @@ impl BoundListener {
             address,
         } = self;
         let guard = Arc::new(listener.guard(address.ip()));
-        let free_connections = Arc::new(Semaphore::new(listener.connections));
+        let free_connections = Arc::new(Semaphore::new(listener.options.max_connections.max(1)));
         let mut connections = JoinSet::new();
         loop {
             let accept = async {
@@ -210,12 +218,12 @@ async fn connection(
 ) -> Result<(), BoxError> {
     // hyper writes each response at once, so Nagle's algorithm would only delay it.
     stream.set_nodelay(true)?;
-    let stream = WriteTimeout::new(stream, listener.write_timeout);
+    let stream = WriteTimeout::new(stream, listener.options.write_timeout);
     #[cfg(feature = "tls")]
     if let Some(tls) = &listener.tls {
         let stream = tokio::select! {
             accepted = tls.accept(stream) => accepted?,
-            () = tokio::time::sleep(listener.header_timeout) => {
+            () = tokio::time::sleep(listener.options.header_timeout) => {
                 return Err("the client did not complete the TLS handshake in time".into());
             }
         };
@@ -231,12 +239,12 @@ async fn speak(
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let mut builder = Builder::new(StreamExecutor {
-        write_timeout: listener.write_timeout,
+        write_timeout: listener.options.write_timeout,
     });
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(listener.header_timeout)
+        .header_read_timeout(listener.options.header_timeout)
         .max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
@@ -256,7 +264,10 @@ async fn speak(
         let service = service.clone();
         async move {
             let response = match checked {
-                Ok(()) => service.oneshot(request.map(Body::new)).await?,
+                Ok(()) => {
+                    let response = service.respond(request.map(super::Body::new)).await;
+                    response.map(super::Body::into_inner)
+                }
                 Err(problem) => problem.into_response(),
             };
             Ok::<_, Infallible>(in_pieces(response))
@@ -265,7 +276,7 @@ async fn speak(
     let stream = TokioIo::new(StrictFraming::new(stream));
     let mut connection = pin!(builder.serve_connection(stream, service));
     // hyper's timeouts apply only once it knows the version of HTTP, so a silent client is timed out here.
-    let mut first_request_timeout = pin!(tokio::time::sleep(listener.header_timeout));
+    let mut first_request_timeout = pin!(tokio::time::sleep(listener.options.header_timeout));
     let mut awaits_first_request = true;
     let mut is_stopping = false;
     loop {

@@ -38,7 +38,8 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 ///
 /// Mount it as the fallback of an axum `Router`, nest it in one, or wrap it in layers. Requests that a
 /// [`Listener`](super::Listener) has accepted are not checked again. Those of another server are checked by
-/// [`Gateway::allowed_hosts`] and [`Gateway::allowed_origins`].
+/// [`allowed_hosts`](super::GatewayOptions::allowed_hosts) and
+/// [`allowed_origins`](super::GatewayOptions::allowed_origins).
 ///
 /// [tower]: https://docs.rs/tower
 #[derive(Clone, Debug)]
@@ -55,9 +56,9 @@ impl<B> tower::Service<Request<B>> for GatewayService
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<super::Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -65,14 +66,19 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let gateway = self.0.clone();
-        let request = request.map(Body::new);
-        async move { Ok(respond(&gateway, request).await) }.boxed()
+        let request = request.map(|body| super::Body::new(body).into_inner());
+        async move {
+            Ok(respond(&gateway, request)
+                .await
+                .map(super::Body::from_inner))
+        }
+        .boxed()
     }
 }
 
 /// Responds to a request: with the answer, or with the problem that prevented it.
 async fn respond(gateway: &Gateway, mut request: Request<Body>) -> Response<Body> {
-    let checked = gateway.0.options.guard.check_mounted(&mut request);
+    let checked = gateway.0.guard.check_mounted(&mut request);
     let (head, body) = request.into_parts();
     let id = request_id(&head);
     let is_head = head.method == Method::HEAD;
@@ -148,7 +154,7 @@ async fn answer(
     let until = Instant::now() + request.timeout;
     let late = || Problem::late(request.timeout);
     if let Some(body) = body {
-        body_memory::check_length(body, gateway.0.options.request_bytes, &gateway.0.memory)?;
+        body_memory::check_length(body, gateway.0.options.max_request_bytes, &gateway.0.memory)?;
     }
     wait_for_worker(gateway, until).await?;
     let known = timeout_at(until, request.check_function(gateway)).await;
@@ -236,7 +242,7 @@ fn only(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), Pro
 }
 
 fn authorize(gateway: &Gateway, head: &Parts) -> Result<(), Problem> {
-    let tokens = &gateway.0.options.tokens;
+    let tokens = &gateway.0.options.bearer_tokens;
     if tokens.is_empty() {
         return Ok(());
     }
@@ -274,12 +280,12 @@ async fn payload(
         // The payload that pylm's gateway sends for a request without a body.
         return Ok((Bytes::from_static(b"No Payload"), None));
     }
-    let limit = gateway.0.options.request_bytes;
+    let limit = gateway.0.options.max_request_bytes;
     let (payload, permit) = body_memory::read(body, limit, &gateway.0.memory).await?;
     Ok((payload, Some(permit)))
 }
 
-/// Waits until a worker is connected, for at most [`Gateway::no_worker_timeout`], so that a restart of the only worker
+/// Waits until a worker is connected, for at most [`no_worker_timeout`](super::GatewayOptions::no_worker_timeout), so that a restart of the only worker
 /// fails no request.
 async fn wait_for_worker(gateway: &Gateway, until: Instant) -> Result<(), Problem> {
     let Some(component) = gateway.0.component() else {

@@ -1,6 +1,7 @@
 //! [`HttpWorker`]: serves the methods of a component over HTTP, for masters that have an `HttpConnection`.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -60,7 +61,8 @@ pub struct HttpWorker<C>(Arc<HttpWorkerInner<C>>);
 struct HttpWorkerInner<C> {
     name: String,
     state: Arc<State<C>>,
-    concurrency: usize,
+    /// Applies when the executor starts, so that it is shared by clones.
+    concurrency: AtomicUsize,
     memory: BodyMemory,
     running: Mutex<Option<RunningExecutor>>,
 }
@@ -84,14 +86,10 @@ impl<C: Callable> HttpWorker<C> {
     /// Creates a service of the methods of `component`.
     pub fn new(component: C) -> Self {
         let name = component.name().to_owned();
-        Self::with_concurrency(name, State::new(component), default_concurrency())
-    }
-
-    fn with_concurrency(name: String, state: Arc<State<C>>, concurrency: usize) -> Self {
         Self(Arc::new(HttpWorkerInner {
             name,
-            state,
-            concurrency,
+            state: State::new(component),
+            concurrency: AtomicUsize::new(default_concurrency()),
             memory: BodyMemory::default(),
             running: Mutex::default(),
         }))
@@ -99,10 +97,11 @@ impl<C: Callable> HttpWorker<C> {
 
     /// Sets how many methods run at once; further tasks are queued. Default: the number of processors.
     ///
-    /// Call it before the service is cloned: clones made earlier keep an executor of their own.
+    /// Clones share it. Call it before the first request, which starts the worker.
     #[must_use]
     pub fn concurrency(self, calls: usize) -> Self {
-        Self::with_concurrency(self.0.name.clone(), self.0.state.clone(), calls)
+        self.0.concurrency.store(calls, Ordering::Relaxed);
+        self
     }
 
     /// Returns the queue of the executor, and starts the executor if it does not run.
@@ -118,7 +117,7 @@ impl<C: Callable> HttpWorker<C> {
         }
         // No executor yet, or its runtime has ended, as happens between tests.
         let executor = Executor::new(self.0.state.clone())
-            .concurrency(self.0.concurrency)
+            .concurrency(self.0.concurrency.load(Ordering::Relaxed))
             .order(Order::AsDone)
             .addressee(Addressee::Any);
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
@@ -224,9 +223,9 @@ where
     C: Callable,
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<super::Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -234,7 +233,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let worker = self.clone();
-        let request = request.map(Body::new);
-        async move { Ok(worker.respond(request).await) }.boxed()
+        let request = request.map(|body| super::Body::new(body).into_inner());
+        async move { Ok(worker.respond(request).await.map(super::Body::from_inner)) }.boxed()
     }
 }

@@ -61,7 +61,7 @@ impl Socket {
             native: omq_tokio::Socket::new(socket_type, native),
             kind,
             closed: AtomicBool::new(false),
-            delay: options.reconnect.1,
+            delay: options.max_reconnect_delay,
             connections: Mutex::default(),
             max_connections: options.max_connections,
             limiter: OnceLock::new(),
@@ -484,7 +484,7 @@ const ACCOUNTING_BYTES: usize = 1024;
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
-    let (min, max) = options.reconnect;
+    let (min, max) = (options.min_reconnect_delay, options.max_reconnect_delay);
     let mut native = Options::new()
         .send_hwm(options.queue_len)
         .recv_hwm(options.queue_len)
@@ -498,7 +498,7 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
         });
     native.handshake_timeout = Some(options.handshake_timeout);
     native.max_pending_handshakes = options.max_handshakes;
-    native.heartbeat_interval = options.heartbeat;
+    native.heartbeat_interval = options.zmtp_heartbeat;
     let socket_type = match kind {
         Kind::Push => SocketType::Push,
         Kind::Pull => SocketType::Pull,
@@ -506,7 +506,7 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
             // Messages wait for slow subscribers instead of being dropped. The system closes the connection of a
             // subscriber that has stopped reading.
             native.xpub_nodrop = true;
-            native.tcp_user_timeout = Some(options.slow_consumer_timeout);
+            native.tcp_user_timeout = Some(options.slow_subscriber_timeout);
             native.monitor_capacity = 16 * 1024;
             SocketType::Pub
         }

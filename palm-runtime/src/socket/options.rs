@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::network::NetworkTrust;
+use crate::options::options;
 
 /// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
 ///
@@ -29,53 +30,47 @@ pub enum Backend {
     None,
 }
 
-/// The options of a socket, of any type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SocketOptions {
-    /// ZeroMQ crate that the socket runs on. Default: [`Backend::Omq`], or the only one that is built.
-    pub backend: Backend,
-    /// Messages that are queued for each peer and direction before senders wait. Default: 1000.
-    pub queue_len: u32,
-    /// Largest accepted message. A larger one closes the connection. Default: 256 MiB.
-    pub max_message_bytes: usize,
-    /// Time within which a peer has to complete its handshake. Default: 10 s.
-    pub handshake_timeout: Duration,
-    /// Concurrent handshakes. Further connections are rejected. Default: 4096.
-    pub max_handshakes: usize,
-    /// Connections of a socket that binds. Further ones are closed, and their peers try again. A connection takes about
-    /// 140 KiB without any message, most of it for [`queue_len`](Self::queue_len). Default: 16 384.
-    pub max_connections: usize,
-    /// First and longest delay before a reconnection. The delay doubles in between. Default: 50 ms and 1 s.
-    pub reconnect: (Duration, Duration),
-    /// Interval of ZMTP heartbeats. Default: none. A peer that computes without running its sockets, as every pylm peer
-    /// does, does not answer heartbeats, and the messages that are queued for it are lost with the connection. TCP
-    /// keep-alive is always on, and the peer's system answers it.
-    pub heartbeat: Option<Duration>,
-    /// Time until a publisher disconnects a subscriber that has stopped reading. Other subscribers wait meanwhile,
-    /// because a publisher has one queue for all. Default: 10 s.
-    pub slow_consumer_timeout: Duration,
-    /// Of the component that owns the socket.
-    pub(crate) kill: Kill,
-    /// The addresses that the component may bind. A socket without a component may bind any.
-    pub(crate) network: Option<NetworkTrust>,
-}
-
-impl Default for SocketOptions {
-    fn default() -> Self {
-        Self {
-            backend: Backend::default(),
-            queue_len: 1000,
-            max_message_bytes: 256 * 1024 * 1024,
-            handshake_timeout: Duration::from_secs(10),
-            max_handshakes: 4096,
-            max_connections: 16_384,
-            reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
-            heartbeat: None,
-            slow_consumer_timeout: Duration::from_secs(10),
-            kill: Kill::default(),
-            network: None,
-        }
+options! {
+    /// The options of a socket, of any type.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct SocketOptions {
+        /// Sets the ZeroMQ crate that the socket runs on. Default: [`Backend::Omq`], or the only one that is built.
+        backend: Backend = Backend::default(),
+        /// Sets the number of messages that are queued for each peer and direction before senders wait. Default: 1000.
+        queue_len: u32 = 1000,
+        /// Sets the size of the largest accepted message. A larger one closes the connection. Default: 256 MiB.
+        max_message_bytes: usize = 256 * 1024 * 1024,
+        /// Sets the time within which a peer has to complete its handshake. Default: 10 s.
+        handshake_timeout: Duration = Duration::from_secs(10),
+        /// Sets the limit on concurrent handshakes. Further connections are rejected. Default: 4096.
+        max_handshakes: usize = 4096,
+        /// Sets the limit on connections of a socket that binds. Default: 16 384.
+        ///
+        /// Further connections are closed, and their peers try again. A connection takes about 140 KiB without any
+        /// message, most of it for [`queue_len`](Self::queue_len).
+        max_connections: usize = 16_384,
+        /// Sets the delay before the first attempt to reconnect. It doubles with each further attempt. Default: 50 ms.
+        min_reconnect_delay: Duration = Duration::from_millis(50),
+        /// Sets the longest delay between two attempts to reconnect. Default: 1 s.
+        max_reconnect_delay: Duration = Duration::from_secs(1),
+        /// Sets the interval of heartbeats of ZMTP, the protocol below links. `None`: no heartbeats. Default: `None`.
+        ///
+        /// Links have heartbeats of their own, see [`LinkOptions::heartbeat`](crate::LinkOptions::heartbeat). A peer that
+        /// computes without running its sockets, as every pylm peer does, does not answer heartbeats of ZMTP, and the
+        /// messages that are queued for it are lost with the connection. TCP keep-alive is always on, and the peer's system
+        /// answers it.
+        zmtp_heartbeat: Option<Duration> as impl Into<Option<Duration>> = None,
+        /// Sets the time until a PUB socket disconnects a legacy subscriber that has stopped reading. Default: 10 s.
+        ///
+        /// Other legacy subscribers wait meanwhile, because the socket has one queue for all. Subscribers over links have
+        /// [`LinkOptions::slow_consumer_timeout`](crate::LinkOptions::slow_consumer_timeout).
+        slow_subscriber_timeout: Duration = Duration::from_secs(10),
+    }
+    internal {
+        /// Of the component that owns the socket.
+        kill: Kill = Kill::default(),
+        /// The addresses that the component may bind. A socket without a component may bind any.
+        network: Option<NetworkTrust> = None,
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendEr
 
 /// The publishing end. It sends each message to the subscribers of its topic, and knows their subscriptions.
 ///
-/// It waits for a slow subscriber for at most [`SocketOptions::slow_consumer_timeout`].
+/// It waits for a slow subscriber for at most [`SocketOptions::slow_subscriber_timeout`].
 #[derive(Debug)]
 pub struct Publish {
     socket: Arc<Socket>,
@@ -175,11 +175,22 @@ fn publication(topic: Bytes, body: Bytes) -> Frames {
 
 /// A message that a subscriber received.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Publication {
     /// First frame of the message.
     pub topic: Bytes,
     /// Second frame. `None` if the message has one frame, or more than two.
     pub body: Option<Bytes>,
+}
+
+impl Publication {
+    /// Creates a publication.
+    pub fn new(topic: impl Into<Bytes>, body: Option<Bytes>) -> Self {
+        Self {
+            topic: topic.into(),
+            body,
+        }
+    }
 }
 
 impl From<Frames> for Publication {

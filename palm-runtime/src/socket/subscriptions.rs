@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 /// A change of a publisher's subscriptions.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubscriptionChange {
     /// A subscriber subscribed to all topics that begin with this prefix, and receives them from now on.
     Added(Bytes),

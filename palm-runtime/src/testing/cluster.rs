@@ -262,7 +262,7 @@ impl Cluster {
     /// # Errors
     ///
     /// [`Error::Start`](crate::Error::Start) if a component has no fitting upstream component
-    /// ([`StartError::Option`]), cannot be started, or does not connect upstream within
+    /// ([`StartError::Topology`]), cannot be started, or does not connect upstream within
     /// [`connect_timeout`](Self::connect_timeout) ([`StartError::Unconnected`]). Components that run by then stop
     /// in the background.
     ///
@@ -281,7 +281,7 @@ impl Cluster {
         if is_inproc && rng.is_some() {
             let problem =
                 "fault proxies are TCP proxies: remove `.inproc()` or `.fault_proxies(..)`";
-            return Err(StartError::Option {
+            return Err(StartError::Topology {
                 component: "cluster".to_owned(),
                 problem: problem.to_owned(),
             }
@@ -294,7 +294,7 @@ impl Cluster {
                 upstream.join("`, `")
             );
             let component = "cluster".to_owned();
-            return Err(StartError::Option { component, problem }.into());
+            return Err(StartError::Topology { component, problem }.into());
         }
         let topology = Topology::new(&members)?;
         let mut handles: Vec<ComponentHandle> = Vec::new();

@@ -29,7 +29,7 @@ impl TopologyMember {
     }
 
     fn error(&self, problem: impl Into<String>) -> StartError {
-        StartError::Option {
+        StartError::Topology {
             component: self.name.clone(),
             problem: problem.into(),
         }
@@ -52,7 +52,7 @@ impl Topology {
             has_subscriber: vec![false; members.len()],
         };
         if !members.iter().any(TopologyMember::is_entry_point) {
-            return Err(StartError::Option {
+            return Err(StartError::Topology {
                 component: "cluster".to_owned(),
                 problem: "it has neither a server nor a master, so no client could call it"
                     .to_owned(),

@@ -11,7 +11,7 @@ use super::setup::{IpcFolder, any_tcp, options, recv_one, soon};
 
 /// Binds an end of each type.
 async fn bind_all(address: &Address) -> Vec<Result<Address, SocketError>> {
-    let options = options(|_| {});
+    let options = options(|options| options);
     vec![
         Push::bind(address, &options).await.map(|(_, bound)| bound),
         Pull::bind(address, &options).await.map(|(_, bound)| bound),
@@ -41,7 +41,7 @@ fn port_0_returns_the_real_port() {
 #[test]
 fn any_host_is_bound_and_can_be_connected_to() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         for any in ["tcp://*:0", "tcp://[::1]:0"] {
             let (mut pull, bound) = Pull::bind(&any.parse().unwrap(), &options).await.unwrap();
             let push = Push::connect(&bound.for_peers(Some("localhost")), &options)
@@ -57,7 +57,7 @@ fn any_host_is_bound_and_can_be_connected_to() {
 fn an_ipc_address_is_returned_unchanged() {
     check(async {
         let folder = IpcFolder::new();
-        let (_pull, bound) = Pull::bind(&folder.ipc("a"), &options(|_| {}))
+        let (_pull, bound) = Pull::bind(&folder.ipc("a"), &options(|options| options))
             .await
             .unwrap();
         assert_eq!(bound, folder.ipc("a"));
@@ -85,7 +85,7 @@ fn assert_names_address_and_cause(error: &SocketError, address: &Address, kind: 
 fn an_address_in_use_is_an_error_that_names_address_and_cause() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             for error in bind_all(&bound).await {
@@ -121,7 +121,7 @@ fn an_address_that_cannot_be_bound_is_an_error_that_names_address_and_cause() {
 fn a_stale_ipc_socket_is_replaced() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         let address = folder.ipc("stale");
         let path = address.to_string().replace("ipc://", "");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -155,7 +155,7 @@ fn a_regular_file_is_not_replaced_by_an_ipc_socket() {
 fn an_address_is_free_again_after_close() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let push = Push::connect(&bound, &options).await.unwrap();
@@ -172,7 +172,7 @@ fn an_address_is_free_again_after_close() {
 #[test]
 fn connecting_to_a_wildcard_or_port_0_is_an_error() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         for nowhere in ["tcp://127.0.0.1:0", "tcp://*:5555"] {
             let nowhere = nowhere.parse().unwrap();
             let error = Push::connect(&nowhere, &options).await.unwrap_err();
@@ -188,9 +188,12 @@ fn connecting_to_a_wildcard_or_port_0_is_an_error() {
 fn connecting_to_an_unknown_host_is_not_an_error() {
     check(async {
         let unknown = "tcp://no-such-host.invalid:5555".parse().unwrap();
-        let push = soon("connecting", Push::connect(&unknown, &options(|_| {})))
-            .await
-            .unwrap();
+        let push = soon(
+            "connecting",
+            Push::connect(&unknown, &options(|options| options)),
+        )
+        .await
+        .unwrap();
         soon("closing", push.close(std::time::Duration::ZERO)).await;
     });
 }

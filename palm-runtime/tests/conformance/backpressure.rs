@@ -24,17 +24,14 @@ const LEN: usize = 64 * 1024;
 const MOST: usize = 1_000;
 
 /// Options with short queues.
-fn few(change: impl FnOnce(&mut SocketOptions)) -> SocketOptions {
-    options(|options| {
-        options.queue_len = 16;
-        change(options);
-    })
+fn few(change: impl FnOnce(SocketOptions) -> SocketOptions) -> SocketOptions {
+    options(|options| change(options.queue_len(16)))
 }
 
 #[test]
 fn a_bound_sender_without_peers_waits() {
     check(async {
-        let options = few(|_| {});
+        let options = few(|options| options);
         let (push, bound) = Push::bind(&any_tcp(), &options).await.unwrap();
         assert_full(&push, numbered(0, 64));
         let waiting = tokio::spawn(async move { push.send(numbered(1, 64)).await.map(|()| push) });
@@ -50,7 +47,7 @@ fn a_bound_sender_without_peers_waits() {
 fn a_connecting_sender_without_peers_waits() {
     check(async {
         let address = unbound_tcp();
-        let options = few(|_| {});
+        let options = few(|options| options);
         let push = Push::connect(&address, &options).await.unwrap();
         let count = fill(&push, LEN, 0, MOST).await;
         assert_full(&push, numbered(count, LEN));
@@ -78,7 +75,7 @@ fn a_bound_sender_waits_for_a_peer_that_does_not_read() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
-            let (push, bound) = Push::bind(&address, &few(|_| {})).await.unwrap();
+            let (push, bound) = Push::bind(&address, &few(|options| options)).await.unwrap();
             let peer = RawPeer::introduced(&bound, "PULL").await;
             waits_for_a_peer_that_does_not_read(push, peer).await;
         }
@@ -91,7 +88,9 @@ fn a_connecting_sender_waits_for_a_peer_that_does_not_read() {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
             let (listener, bound) = RawListener::bind(&address);
-            let push = Push::connect(&bound, &few(|_| {})).await.unwrap();
+            let push = Push::connect(&bound, &few(|options| options))
+                .await
+                .unwrap();
             let peer = listener.accept_as("PULL").await;
             waits_for_a_peer_that_does_not_read(push, peer).await;
         }
@@ -104,7 +103,7 @@ fn an_unread_end_makes_its_peer_wait() {
         let folder = IpcFolder::new();
         for binds in ["push", "pull"] {
             for address in folder.all(binds) {
-                let (push, mut pull) = push_to_pull(binds, &address, &few(|_| {})).await;
+                let (push, mut pull) = push_to_pull(binds, &address, &few(|options| options)).await;
                 let count = fill(&push, LEN, 0, MOST).await;
                 assert_full(&push, numbered(count, LEN));
                 recv_numbers(&mut pull, 0..count).await;
@@ -118,7 +117,7 @@ fn an_unread_end_makes_its_peer_wait() {
 #[test]
 fn a_dealer_waits_for_a_router_that_does_not_read() {
     check(async {
-        let options = few(|_| {});
+        let options = few(|options| options);
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
         let dealer = Dealer::connect(&bound, &options).await.unwrap();
         let mut count = 0;
@@ -172,7 +171,7 @@ async fn fill_route(router: &Router, name: &Bytes) -> usize {
 #[test]
 fn a_router_with_a_full_queue_for_one_peer_sends_to_another() {
     check(async {
-        let options = few(|_| {});
+        let options = few(|options| options);
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
         let mut stalled = RawPeer::introduced(&bound, "DEALER").await;
         stalled.send(b"here").await;
@@ -207,7 +206,9 @@ fn a_router_with_a_full_queue_for_one_peer_sends_to_another() {
 #[test]
 fn a_peer_that_does_not_read_loses_only_its_own_replies() {
     check(async {
-        let (mut reply, bound) = Reply::bind(&any_tcp(), &few(|_| {})).await.unwrap();
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &few(|options| options))
+            .await
+            .unwrap();
         let mut stalled = RawPeer::introduced(&bound, "DEALER").await;
         let mut replies = 0;
         loop {
@@ -227,7 +228,9 @@ fn a_peer_that_does_not_read_loses_only_its_own_replies() {
             assert!(replies <= MOST, "took {replies} replies that no peer reads");
         }
         let _echo = echo(reply);
-        let request = Request::connect(&bound, &options(|_| {})).await.unwrap();
+        let request = Request::connect(&bound, &options(|options| options))
+            .await
+            .unwrap();
         for round in 0..100 {
             send_request(&request, numbered(round, 64)).await;
         }
@@ -237,11 +240,15 @@ fn a_peer_that_does_not_read_loses_only_its_own_replies() {
 #[test]
 fn a_pull_that_stops_reading_does_not_stop_another() {
     check(async {
-        let (push, bound) = Push::bind(&any_tcp(), &few(|_| {})).await.unwrap();
+        let (push, bound) = Push::bind(&any_tcp(), &few(|options| options))
+            .await
+            .unwrap();
         let mut stalled = RawPeer::introduced(&bound, "PULL").await;
         push.send(numbered(0, 64)).await.unwrap();
         assert_eq!(number(&stalled.message().await[0]), 0);
-        let mut pull = Pull::connect(&bound, &few(|_| {})).await.unwrap();
+        let mut pull = Pull::connect(&bound, &few(|options| options))
+            .await
+            .unwrap();
         const COUNT: usize = 4_000;
         let sending = tokio::spawn(async move {
             // A number beyond the count ends the loop below, whichever peer received the last message.
@@ -270,7 +277,7 @@ fn a_peer_that_dies_without_reading_releases_its_sender() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
-            let (push, bound) = Push::bind(&address, &few(|_| {})).await.unwrap();
+            let (push, bound) = Push::bind(&address, &few(|options| options)).await.unwrap();
             let first = RawPeer::introduced(&bound, "PULL").await;
             let second = RawPeer::introduced(&bound, "PULL").await;
             let count = fill(&push, LEN, 0, MOST).await;
@@ -279,7 +286,9 @@ fn a_peer_that_dies_without_reading_releases_its_sender() {
                 push
             });
             drop((first, second));
-            let mut pull = Pull::connect(&bound, &few(|_| {})).await.unwrap();
+            let mut pull = Pull::connect(&bound, &few(|options| options))
+                .await
+                .unwrap();
             let released = async { while number(&recv_one(&mut pull).await) != count {} };
             soon("the waiting sender's message", released).await;
             soon("the waiting sender", waiting).await.unwrap();
@@ -311,7 +320,7 @@ fn topic(topic: &'static str) -> Bytes {
 /// Publishes more than all buffers hold, so that it waits for the slow consumer timeout.
 async fn a_stalled_subscriber_is_dropped(address: &Address) {
     const COUNT: usize = 1_000;
-    let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(1));
+    let options = few(|options| options.slow_subscriber_timeout(Duration::from_secs(1)));
     let (mut publish, mut stalled, mut subscribe) =
         with_a_stalled_subscriber(address, &options, "topic", "").await;
     let sending = tokio::spawn(async move {
@@ -343,7 +352,7 @@ fn a_local_subscriber_that_stops_reading_is_disconnected_and_others_lose_nothing
 #[test]
 fn a_subscriber_that_stops_reading_does_not_delay_other_topics() {
     check(async {
-        let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(60));
+        let options = few(|options| options.slow_subscriber_timeout(Duration::from_secs(60)));
         let (publish, _stalled, mut subscribe) =
             with_a_stalled_subscriber(&any_tcp(), &options, "stalled", "other").await;
         let mut count = 0;
@@ -368,7 +377,7 @@ fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.all("a") {
-            let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(60));
+            let options = few(|options| options.slow_subscriber_timeout(Duration::from_secs(60)));
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
             subscribe.subscribe("").await.unwrap();
@@ -393,9 +402,9 @@ fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
 }
 
 #[test]
-fn a_subscriber_that_pauses_for_less_than_the_slow_consumer_timeout_stays() {
+fn a_subscriber_that_pauses_for_less_than_the_slow_subscriber_timeout_stays() {
     check_within(Duration::from_secs(60), async {
-        let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(4));
+        let options = few(|options| options.slow_subscriber_timeout(Duration::from_secs(4)));
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
         subscribe.subscribe("").await.unwrap();

@@ -24,7 +24,7 @@ const DROPPED: usize = 1_000_000;
 const END: usize = 2_000_000;
 
 fn few() -> SocketOptions {
-    options(|options| options.queue_len = 16)
+    options(|options| options.queue_len(16))
 }
 
 /// Polls a future once, and drops it.
@@ -138,8 +138,9 @@ fn senders_are_woken_though_others_are_dropped() {
 fn a_dropped_publication_is_not_sent() {
     check(async {
         let options = options(|options| {
-            options.queue_len = 16;
-            options.slow_consumer_timeout = Duration::from_secs(60);
+            options
+                .queue_len(16)
+                .slow_subscriber_timeout(Duration::from_secs(60))
         });
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let mut slow = RawPeer::introduced(&bound, "SUB").await;
@@ -190,7 +191,7 @@ fn a_dropped_publication_is_not_sent() {
 #[test]
 fn a_dropped_recv_loses_nothing() {
     check(async {
-        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
+        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|options| options)).await;
         let sending = tokio::spawn(async move {
             for number in 0..20_000 {
                 push.send(numbered(number, 64)).await.unwrap();
@@ -216,7 +217,7 @@ fn a_dropped_recv_loses_nothing() {
 #[test]
 fn a_dropped_recv_of_a_router_or_dealer_loses_nothing() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
         let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
         for round in 0..2_000 {
@@ -239,7 +240,7 @@ fn a_dropped_recv_of_a_router_or_dealer_loses_nothing() {
 #[test]
 fn a_dropped_recv_of_a_subscriber_loses_nothing() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
         subscribe.subscribe("").await.unwrap();
@@ -265,7 +266,9 @@ fn a_dropped_recv_of_a_subscriber_loses_nothing() {
 #[test]
 fn a_dropped_recv_of_requests_loses_nothing() {
     check(async {
-        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::introduced(&bound, "DEALER").await;
         for round in 0..1_000 {
             let request = [frame(MORE, b""), frame(0, &numbered(round, 8))].concat();
@@ -285,7 +288,7 @@ fn a_dropped_recv_of_requests_loses_nothing() {
 #[test]
 fn a_dropped_wait_for_changes_loses_none() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let subscribe = Subscribe::connect(&bound, &options).await.unwrap();
         subscribe.subscribe("0").await.unwrap();

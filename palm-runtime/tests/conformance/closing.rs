@@ -23,7 +23,8 @@ fn close_of_a_push_sends_all_queued_messages() {
         let folder = IpcFolder::new();
         for binds in ["push", "pull"] {
             for address in folder.all(binds) {
-                let (push, mut pull) = push_to_pull(binds, &address, &options(|_| {})).await;
+                let (push, mut pull) =
+                    push_to_pull(binds, &address, &options(|options| options)).await;
                 let sending = tokio::spawn(async move {
                     for number in 0..COUNT {
                         push.send(numbered(number, 64)).await.unwrap();
@@ -42,7 +43,8 @@ fn close_of_a_push_waits_for_a_pull_that_begins_to_read_later() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.all("a") {
-            let (push, mut pull) = push_to_pull("pull", &address, &options(|_| {})).await;
+            let (push, mut pull) =
+                push_to_pull("pull", &address, &options(|options| options)).await;
             let count = fill(&push, 16 * 1024, 0, 10_000).await;
             let closing = tokio::spawn(push.close(LONG));
             recv_numbers(&mut pull, 0..count).await;
@@ -55,7 +57,7 @@ fn close_of_a_push_waits_for_a_pull_that_begins_to_read_later() {
 fn close_of_a_publisher_sends_all_queued_publications() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
@@ -77,7 +79,7 @@ fn close_of_a_publisher_sends_all_queued_publications() {
 #[test]
 fn close_of_a_dealer_sends_all_queued_messages() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
         let dealer = Dealer::connect(&bound, &options).await.unwrap();
         let sending = tokio::spawn(async move {
@@ -105,7 +107,7 @@ fn close_of_a_dealer_sends_all_queued_messages() {
 #[test]
 fn close_of_a_router_sends_all_queued_messages() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
         let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
         dealer
@@ -140,7 +142,7 @@ fn close_of_a_router_sends_all_queued_messages() {
 fn flushing_ends_at_the_deadline() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|options| options.queue_len = 16);
+        let options = options(|options| options.queue_len(16));
         for address in folder.both("a") {
             for linger in [Duration::ZERO, Duration::from_millis(300)] {
                 let (push, bound) = Push::bind(&address, &options).await.unwrap();
@@ -163,7 +165,7 @@ fn flushing_ends_at_the_deadline() {
 fn closing_with_nothing_to_send_does_not_wait() {
     check(async {
         let address = unbound_tcp();
-        let options = options(|_| {});
+        let options = options(|options| options);
         let begin = Instant::now();
         soon(
             "closing",
@@ -219,7 +221,9 @@ fn closing_with_nothing_to_send_does_not_wait() {
 #[test]
 fn a_closed_socket_returns_socket_closed() {
     check(async {
-        let (push, _) = Push::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (push, _) = Push::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let sender = push.clone();
         let sending = tokio::spawn(async move { sender.send(numbered(0, 64)).await });
         let late = push.clone();
@@ -245,7 +249,7 @@ fn a_closed_socket_returns_socket_closed() {
 fn a_dropped_end_closes_its_connections() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.both("a") {
             let (pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let mut peer = RawPeer::introduced(&bound, "PUSH").await;
@@ -277,7 +281,7 @@ fn a_dropped_end_closes_its_connections() {
 fn a_dropped_end_releases_its_address() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (pull, bound) = Pull::bind(&address, &options).await.unwrap();
             drop(pull);
@@ -289,7 +293,9 @@ fn a_dropped_end_releases_its_address() {
 #[test]
 fn a_peer_receives_flushed_messages_before_the_connection_closes() {
     check(async {
-        let (push, bound) = Push::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (push, bound) = Push::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::introduced(&bound, "PULL").await;
         for number in 0..1_000 {
             push.send(numbered(number, 64)).await.unwrap();

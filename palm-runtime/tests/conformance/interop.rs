@@ -150,7 +150,9 @@ fn a_push_binds_and_a_pull_of_libzmq_connects() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
-            let (push, bound) = Push::bind(&address, &options(|_| {})).await.unwrap();
+            let (push, bound) = Push::bind(&address, &options(|options| options))
+                .await
+                .unwrap();
             let mut peer = Libzmq::connected("PULL", &bound).await;
             peer.begin(&format!("recv_many {COUNT}"));
             push_numbers(&push).await;
@@ -166,7 +168,9 @@ fn a_push_connects_to_a_pull_of_libzmq() {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("PULL", &address).await;
-            let push = Push::connect(&bound, &options(|_| {})).await.unwrap();
+            let push = Push::connect(&bound, &options(|options| options))
+                .await
+                .unwrap();
             peer.begin(&format!("recv_many {COUNT}"));
             push_numbers(&push).await;
             peer.done().await;
@@ -180,7 +184,9 @@ fn a_pull_binds_and_a_push_of_libzmq_connects() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
-            let (mut pull, bound) = Pull::bind(&address, &options(|_| {})).await.unwrap();
+            let (mut pull, bound) = Pull::bind(&address, &options(|options| options))
+                .await
+                .unwrap();
             let mut peer = Libzmq::connected("PUSH", &bound).await;
             peer.begin(&format!("send_many {COUNT} 64"));
             recv_numbers(&mut pull, 0..COUNT).await;
@@ -198,7 +204,9 @@ fn a_pull_connects_to_a_push_of_libzmq() {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("PUSH", &address).await;
-            let mut pull = Pull::connect(&bound, &options(|_| {})).await.unwrap();
+            let mut pull = Pull::connect(&bound, &options(|options| options))
+                .await
+                .unwrap();
             peer.begin(&format!("send_many {COUNT} 64"));
             recv_numbers(&mut pull, 0..COUNT).await;
             peer.done().await;
@@ -210,10 +218,14 @@ fn a_pull_connects_to_a_push_of_libzmq() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_large_message_goes_to_libzmq_and_back() {
     check(async {
-        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let (mut peer, at) = Libzmq::bound("REP", &any_tcp()).await;
         peer.begin("echo 1");
-        let request = Request::connect(&at, &options(|_| {})).await.unwrap();
+        let request = Request::connect(&at, &options(|options| options))
+            .await
+            .unwrap();
         let large = Bytes::from(vec![7; 8 * 1024 * 1024]);
         assert!(request.request(large.clone(), SOON).await.unwrap() == large);
         peer.done().await;
@@ -232,7 +244,9 @@ fn libzmq_subscriber_receives_its_topic_from_a_publisher() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
-            let (mut publish, bound) = Publish::bind(&address, &options(|_| {})).await.unwrap();
+            let (mut publish, bound) = Publish::bind(&address, &options(|options| options))
+                .await
+                .unwrap();
             let mut peer = Libzmq::connected("SUB", &bound).await;
             peer.order(&format!("subscribe {}", hex(&[b"numbers"])))
                 .await;
@@ -274,7 +288,9 @@ fn a_subscriber_follows_a_publisher_of_libzmq() {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("XPUB", &address).await;
-            let mut subscribe = Subscribe::connect(&bound, &options(|_| {})).await.unwrap();
+            let mut subscribe = Subscribe::connect(&bound, &options(|options| options))
+                .await
+                .unwrap();
             subscribe.subscribe("topic").await.unwrap();
             assert_eq!(peer.recv().await, [b"\x01topic"]);
             peer.send(&[b"other", b"body"]).await;
@@ -283,14 +299,8 @@ fn a_subscriber_follows_a_publisher_of_libzmq() {
             assert_eq!(
                 publications(&mut subscribe, 2).await,
                 [
-                    Publication {
-                        topic: "topic".into(),
-                        body: Some("body".into())
-                    },
-                    Publication {
-                        topic: "topical".into(),
-                        body: None
-                    },
+                    Publication::new("topic", Some("body".into())),
+                    Publication::new("topical", None),
                 ]
             );
             subscribe.unsubscribe("topic").await.unwrap();
@@ -305,7 +315,9 @@ fn a_req_of_libzmq_is_answered() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
-            let (reply, bound) = Reply::bind(&address, &options(|_| {})).await.unwrap();
+            let (reply, bound) = Reply::bind(&address, &options(|options| options))
+                .await
+                .unwrap();
             let _echo = echo(reply);
             let mut peers = Vec::new();
             for _ in 0..3 {
@@ -328,7 +340,9 @@ fn a_req_of_libzmq_is_answered() {
 fn a_request_goes_through_a_router_of_libzmq() {
     check(async {
         let (mut peer, bound) = Libzmq::bound("ROUTER", &any_tcp()).await;
-        let request = Request::connect(&bound, &options(|_| {})).await.unwrap();
+        let request = Request::connect(&bound, &options(|options| options))
+            .await
+            .unwrap();
         let answering = async {
             let envelope = peer.recv().await;
             // The routing id, the number of the request, the delimiter, and the body.
@@ -349,7 +363,9 @@ fn a_rep_of_libzmq_answers() {
         for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("REP", &address).await;
             peer.begin("echo 1001");
-            let request = Request::connect(&bound, &options(|_| {})).await.unwrap();
+            let request = Request::connect(&bound, &options(|options| options))
+                .await
+                .unwrap();
             join_all((0..1_000).map(|number| send_request(&request, numbered(number, 64)))).await;
             send_request(&request, Bytes::new()).await;
             peer.done().await;
@@ -363,7 +379,9 @@ fn a_router_talks_to_a_dealer_of_libzmq() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
-            let (mut router, bound) = Router::bind(&address, &options(|_| {})).await.unwrap();
+            let (mut router, bound) = Router::bind(&address, &options(|options| options))
+                .await
+                .unwrap();
             let mut peer = Libzmq::connected("DEALER", &bound).await;
             peer.send(&[b"", b"a", b""]).await;
             let mut messages: Vec<Frames> = Vec::new();
@@ -387,7 +405,9 @@ fn a_dealer_talks_to_a_router_of_libzmq() {
         let folder = IpcFolder::new();
         for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("ROUTER", &address).await;
-            let mut dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
+            let mut dealer = Dealer::connect(&bound, &options(|options| options))
+                .await
+                .unwrap();
             for round in 0..100 {
                 dealer
                     .send([Bytes::new(), numbered(round, 64)].into_iter().collect())
@@ -413,7 +433,9 @@ fn a_dealer_talks_to_a_router_of_libzmq() {
 fn a_push_finds_a_killed_pull_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
-        let push = Push::connect(&address, &options(|_| {})).await.unwrap();
+        let push = Push::connect(&address, &options(|options| options))
+            .await
+            .unwrap();
         for _ in 0..3 {
             let (mut peer, _) = Libzmq::bound("PULL", &address).await;
             let sending = async {
@@ -436,7 +458,9 @@ fn a_push_finds_a_killed_pull_of_libzmq_again() {
 fn a_pull_finds_a_killed_push_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
-        let mut pull = Pull::connect(&address, &options(|_| {})).await.unwrap();
+        let mut pull = Pull::connect(&address, &options(|options| options))
+            .await
+            .unwrap();
         for _ in 0..3 {
             let (mut peer, _) = Libzmq::bound("PUSH", &address).await;
             peer.send(&[b"again"]).await;
@@ -451,7 +475,7 @@ fn a_pull_finds_a_killed_push_of_libzmq_again() {
 fn a_subscriber_finds_a_killed_publisher_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
-        let mut subscribe = Subscribe::connect(&address, &options(|_| {}))
+        let mut subscribe = Subscribe::connect(&address, &options(|options| options))
             .await
             .unwrap();
         subscribe.subscribe("topic").await.unwrap();
@@ -473,7 +497,9 @@ fn a_subscriber_finds_a_killed_publisher_of_libzmq_again() {
 fn a_request_finds_a_killed_rep_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
-        let request = Request::connect(&address, &options(|_| {})).await.unwrap();
+        let request = Request::connect(&address, &options(|options| options))
+            .await
+            .unwrap();
         for round in 0..3 {
             let (mut peer, _) = Libzmq::bound("REP", &address).await;
             peer.begin("echo 1000");
@@ -493,7 +519,7 @@ fn a_request_finds_a_killed_rep_of_libzmq_again() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn bound_ends_are_found_again_by_libzmq() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (push, at) = Push::bind(&any_tcp(), &options).await.unwrap();
         let mut pull = Libzmq::connected("PULL", &at).await;
         push.send(Bytes::from_static(b"first")).await.unwrap();
@@ -526,7 +552,7 @@ fn bound_ends_are_found_again_by_libzmq() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_killed_pull_of_libzmq_does_not_stop_a_push() {
     check(async {
-        let few = options(|options| options.queue_len = 16);
+        let few = options(|options| options.queue_len(16));
         let (push, bound) = Push::bind(&any_tcp(), &few).await.unwrap();
         let mut peer = Libzmq::connected("PULL", &bound).await;
         push.send(Bytes::from_static(b"here")).await.unwrap();

@@ -19,12 +19,17 @@ fn a_message_of_64_mib_arrives() {
         let folder = IpcFolder::new();
         let large = Bytes::from(vec![42; 64 * MIB]);
         for address in folder.all("a") {
-            let (push, mut pull) = push_to_pull("pull", &address, &options(|_| {})).await;
+            let (push, mut pull) =
+                push_to_pull("pull", &address, &options(|options| options)).await;
             push.send(large.clone()).await.unwrap();
             assert!(recv_one(&mut pull).await == large);
         }
-        let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
-        let mut dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
+        let (mut router, bound) = Router::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
+        let mut dealer = Dealer::connect(&bound, &options(|options| options))
+            .await
+            .unwrap();
         dealer
             .send(std::iter::once(large.clone()).collect())
             .await
@@ -42,7 +47,7 @@ fn a_message_of_64_mib_arrives() {
 }
 
 fn one_mib() -> SocketOptions {
-    options(|options| options.max_message_bytes = MIB)
+    options(|options| options.max_message_bytes(MIB))
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn a_message_of_endless_empty_frames_closes_its_connection() {
 }
 
 fn hasty() -> SocketOptions {
-    options(|options| options.handshake_timeout = Duration::from_millis(300))
+    options(|options| options.handshake_timeout(Duration::from_millis(300)))
 }
 
 #[test]
@@ -147,8 +152,9 @@ fn a_handshake_byte_by_byte_is_disconnected() {
 fn a_peer_connects_after_many_silent_ones() {
     check(async {
         let options = options(|options| {
-            options.handshake_timeout = Duration::from_millis(500);
-            options.max_handshakes = 8;
+            options
+                .handshake_timeout(Duration::from_millis(500))
+                .max_handshakes(8)
         });
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let mut silent = Vec::new();
@@ -164,7 +170,7 @@ fn a_peer_connects_after_many_silent_ones() {
 #[test]
 fn a_peer_is_served_among_2000_silent_ones() {
     check_with_open_files(8192, async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let early = Push::connect(&bound, &options).await.unwrap();
         early.send(numbered(0, 64)).await.unwrap();
@@ -193,7 +199,9 @@ fn a_peer_is_served_among_2000_silent_ones() {
 #[test]
 fn a_heartbeat_is_answered() {
     check(async {
-        let (_pull, bound) = Pull::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (_pull, bound) = Pull::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
         peer.write(&command("PING", b"\x00\x00context"))
             .await
@@ -206,7 +214,7 @@ fn a_heartbeat_is_answered() {
 #[test]
 fn a_peer_without_a_heartbeat_is_disconnected() {
     check(async {
-        let options = options(|options| options.heartbeat = Some(Duration::from_millis(100)));
+        let options = options(|options| options.zmtp_heartbeat(Duration::from_millis(100)));
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let mut dead = RawPeer::introduced(&bound, "PUSH").await;
         let mut alive = RawPeer::introduced(&bound, "PUSH").await;
@@ -229,7 +237,9 @@ fn a_peer_without_a_heartbeat_is_disconnected() {
 #[test]
 fn a_peer_with_an_overlong_routing_id_is_rejected() {
     check(async {
-        let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut router, bound) = Router::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::connect(&bound).await;
         peer.write(&greeting(0)).await.unwrap();
         peer.write(&ready("DEALER", &[b'n'; 256])).await.unwrap();

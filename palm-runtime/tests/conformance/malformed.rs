@@ -18,7 +18,7 @@ use super::setup::{
 };
 
 fn hasty() -> SocketOptions {
-    options(|options| options.handshake_timeout = Duration::from_millis(500))
+    options(|options| options.handshake_timeout(Duration::from_millis(500)))
 }
 
 /// A bound end of each type, with a well-behaved peer.

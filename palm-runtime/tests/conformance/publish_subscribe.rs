@@ -46,7 +46,8 @@ fn every_publication_arrives_once_and_in_order() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.all("a") {
-            let (publish, mut subscribe, _) = published(&address, &options(|_| {}), &[""]).await;
+            let (publish, mut subscribe, _) =
+                published(&address, &options(|options| options), &[""]).await;
             let sending = tokio::spawn(async move {
                 for number in 0..20_000 {
                     let topic = Bytes::from_static(b"numbers");
@@ -66,7 +67,7 @@ fn topics_match_by_prefix() {
         let folder = IpcFolder::new();
         for address in folder.all("a") {
             let (publish, mut subscribe, _) =
-                published(&address, &options(|_| {}), &["server", "end"]).await;
+                published(&address, &options(|options| options), &["server", "end"]).await;
             for topic in [
                 "serve",
                 "server",
@@ -89,8 +90,12 @@ fn topics_match_by_prefix() {
 #[test]
 fn topics_may_be_any_bytes() {
     check(async {
-        let (mut publish, bound) = Publish::bind(&any_tcp(), &options(|_| {})).await.unwrap();
-        let mut subscribe = Subscribe::connect(&bound, &options(|_| {})).await.unwrap();
+        let (mut publish, bound) = Publish::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
+        let mut subscribe = Subscribe::connect(&bound, &options(|options| options))
+            .await
+            .unwrap();
         let topic = Bytes::from_static(b"\xff\x00\xfe");
         subscribe.subscribe(topic.clone()).await.unwrap();
         soon("the subscription", publish.changed()).await.unwrap();
@@ -107,7 +112,8 @@ fn topics_may_be_any_bytes() {
 #[test]
 fn an_empty_prefix_matches_everything() {
     check(async {
-        let (publish, mut subscribe, _) = published(&any_tcp(), &options(|_| {}), &[""]).await;
+        let (publish, mut subscribe, _) =
+            published(&any_tcp(), &options(|options| options), &[""]).await;
         assert!(publish.is_subscribed(b""));
         assert!(publish.is_subscribed(b"anything"));
         for topic in ["", "anything"] {
@@ -123,7 +129,7 @@ fn changes_of_subscriptions_are_seen_in_order() {
         let folder = IpcFolder::new();
         for address in folder.all("a") {
             let (mut publish, subscribe, _) =
-                published(&address, &options(|_| {}), &["first"]).await;
+                published(&address, &options(|options| options), &["first"]).await;
             assert!(publish.is_subscribed(b"first"));
             assert!(!publish.is_subscribed(b"second"));
             subscribe.subscribe("second").await.unwrap();
@@ -143,7 +149,7 @@ fn changes_of_subscriptions_are_seen_in_order() {
 fn publications_after_a_subscription_are_delivered() {
     check(async {
         let (mut publish, mut subscribe, _) =
-            published(&any_tcp(), &options(|_| {}), &["known"]).await;
+            published(&any_tcp(), &options(|options| options), &["known"]).await;
         for round in 0..100 {
             // The first publication after the change must not be lost.
             let topic = Bytes::from(format!("topic {round}"));
@@ -160,8 +166,12 @@ fn publications_after_a_subscription_are_delivered() {
 #[test]
 fn publications_of_a_revoked_subscription_are_not_delivered() {
     check(async {
-        let (mut publish, mut subscribe, _) =
-            published(&any_tcp(), &options(|_| {}), &["abandoned", "end"]).await;
+        let (mut publish, mut subscribe, _) = published(
+            &any_tcp(),
+            &options(|options| options),
+            &["abandoned", "end"],
+        )
+        .await;
         send(&publish, "abandoned").await;
         assert_eq!(topics(&mut subscribe, 1).await, ["abandoned"]);
         subscribe.unsubscribe("abandoned").await.unwrap();
@@ -175,7 +185,7 @@ fn publications_of_a_revoked_subscription_are_not_delivered() {
 #[test]
 fn a_subscription_lasts_until_its_last_subscriber_revokes_it() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut publish, first, bound) = published(&any_tcp(), &options, &["topic"]).await;
         let mut second = Subscribe::connect(&bound, &options).await.unwrap();
         second.subscribe("topic").await.unwrap();
@@ -199,7 +209,7 @@ fn subscriptions_of_a_subscriber_that_leaves_are_removed() {
         let folder = IpcFolder::new();
         for address in folder.all("a") {
             let (mut publish, subscribe, _) =
-                published(&address, &options(|_| {}), &["one", "two"]).await;
+                published(&address, &options(|options| options), &["one", "two"]).await;
             soon("closing", subscribe.close()).await;
             let mut changes = [change(&mut publish).await, change(&mut publish).await];
             changes.sort_by_key(|change| *change == removed("two"));
@@ -213,7 +223,7 @@ fn subscriptions_of_a_subscriber_that_leaves_are_removed() {
 #[test]
 fn publishing_without_subscribers_does_not_wait() {
     check(async {
-        let (publish, _, _) = published(&any_tcp(), &options(|_| {}), &["other"]).await;
+        let (publish, _, _) = published(&any_tcp(), &options(|options| options), &["other"]).await;
         for _ in 0..10_000 {
             send(&publish, "unsubscribed").await;
         }
@@ -223,7 +233,7 @@ fn publishing_without_subscribers_does_not_wait() {
 #[test]
 fn a_publication_reaches_every_subscriber() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut publish, first, bound) = published(&any_tcp(), &options, &["topic"]).await;
         let mut subscribers = vec![first];
         for _ in 1..20 {
@@ -247,7 +257,7 @@ fn a_publication_reaches_every_subscriber() {
 #[test]
 fn a_subscriber_follows_several_publishers() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (first, mut subscribe, _) = published(&any_tcp(), &options, &["topic"]).await;
         let (mut second, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         subscribe.connect_to(&bound).await.unwrap();
@@ -262,7 +272,7 @@ fn a_subscriber_follows_several_publishers() {
 #[test]
 fn a_publication_of_one_frame_has_no_body() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (listener, bound) = RawListener::bind(&any_tcp());
         let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
         subscribe.subscribe("").await.unwrap();
@@ -278,9 +288,8 @@ fn a_publication_of_one_frame_has_no_body() {
             frame(0, b"body"),
         ];
         peer.write(&overfull.concat()).await.unwrap();
-        let publication = |topic: &'static str, body: Option<&'static str>| Publication {
-            topic: topic.into(),
-            body: body.map(Bytes::from),
+        let publication = |topic: &'static str, body: Option<&'static str>| {
+            Publication::new(topic, body.map(Bytes::from))
         };
         assert_eq!(
             publications(&mut subscribe, 3).await,
@@ -296,7 +305,7 @@ fn a_publication_of_one_frame_has_no_body() {
 #[test]
 fn a_slow_subscriber_loses_nothing() {
     check(async {
-        let few = options(|options| options.queue_len = 8);
+        let few = options(|options| options.queue_len(8));
         let (publish, mut subscribe, _) = published(&any_tcp(), &few, &[""]).await;
         let sending = tokio::spawn(async move {
             for number in 0..2_000 {

@@ -15,7 +15,7 @@ use super::setup::{
 fn every_message_arrives_once_and_in_order() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for binds in ["push", "pull"] {
             for address in folder.all(binds) {
                 let (push, mut pull) = push_to_pull(binds, &address, &options).await;
@@ -35,7 +35,7 @@ fn every_message_arrives_once_and_in_order() {
 #[test]
 fn messages_of_all_sizes_arrive_unchanged() {
     check(async {
-        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
+        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|options| options)).await;
         let lens = [
             0, 1, 30, 31, 32, 254, 255, 256, 4095, 4096, 65_535, 65_536, 1_000_000,
         ];
@@ -50,7 +50,7 @@ fn messages_of_all_sizes_arrive_unchanged() {
 #[test]
 fn peers_get_messages_in_turn() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (push, bound) = Push::bind(&any_tcp(), &options).await.unwrap();
         let mut pulls: Vec<Pull> = Vec::new();
         for _ in 0..3 {
@@ -98,7 +98,7 @@ fn peers_get_messages_in_turn() {
 #[test]
 fn one_pull_serves_many_pushes() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let mut sending = Vec::new();
         for peer in 0..20 {
@@ -127,7 +127,7 @@ fn one_pull_serves_many_pushes() {
 #[test]
 fn a_flood_of_one_peer_does_not_starve_another() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let flood = Push::connect(&bound, &options).await.unwrap();
         let flooding =
@@ -144,7 +144,9 @@ fn a_flood_of_one_peer_does_not_starve_another() {
 #[test]
 fn each_frame_of_a_message_is_received_as_a_message() {
     check(async {
-        let (mut pull, bound) = Pull::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
         peer.write(&[frame(MORE, b"first"), frame(0, b"second")].concat())
             .await
@@ -157,7 +159,7 @@ fn each_frame_of_a_message_is_received_as_a_message() {
 #[test]
 fn one_call_receives_many_messages() {
     check(async {
-        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
+        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|options| options)).await;
         let sending = tokio::spawn(async move {
             for number in 0..20_000 {
                 push.send(numbered(number, 16)).await.unwrap();

@@ -65,7 +65,7 @@ async fn answers(dealer: &mut Dealer, router: &mut Router) {
 fn a_push_connects_before_its_pull_binds() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in unbound(&folder) {
             let push = Push::connect(&address, &options).await.unwrap();
             let sending = tokio::spawn(async move {
@@ -85,7 +85,7 @@ fn a_push_connects_before_its_pull_binds() {
 fn a_pull_connects_before_its_push_binds() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in unbound(&folder) {
             let mut pull = Pull::connect(&address, &options).await.unwrap();
             let (push, _) = Push::bind(&address, &options).await.unwrap();
@@ -101,7 +101,7 @@ fn a_pull_connects_before_its_push_binds() {
 fn a_subscriber_connects_before_its_publisher_binds() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in unbound(&folder) {
             let mut subscribe = Subscribe::connect(&address, &options).await.unwrap();
             subscribe.subscribe("topic").await.unwrap();
@@ -120,7 +120,7 @@ fn a_subscriber_connects_before_its_publisher_binds() {
 fn a_dealer_connects_before_its_router_binds() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in unbound(&folder) {
             let mut dealer = Dealer::connect(&address, &options).await.unwrap();
             let (mut router, _) = Router::bind(&address, &options).await.unwrap();
@@ -133,7 +133,7 @@ fn a_dealer_connects_before_its_router_binds() {
 fn a_push_reconnects() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let push = Push::connect(&bound, &options).await.unwrap();
@@ -153,7 +153,7 @@ fn a_push_reconnects() {
 fn a_pull_reconnects() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut push, bound) = Push::bind(&address, &options).await.unwrap();
             let mut pull = Pull::connect(&bound, &options).await.unwrap();
@@ -173,7 +173,7 @@ fn a_pull_reconnects() {
 fn a_dealer_reconnects() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut router, bound) = Router::bind(&address, &options).await.unwrap();
             let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
@@ -193,7 +193,7 @@ fn a_dealer_reconnects() {
 fn a_subscriber_reconnects_and_subscribes_again() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
@@ -217,7 +217,7 @@ fn a_subscriber_reconnects_and_subscribes_again() {
 #[test]
 fn subscriptions_may_change_without_a_connection() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
         subscribe.subscribe("old").await.unwrap();
@@ -261,7 +261,7 @@ async fn a_push_survives(
 #[test]
 fn a_peer_that_hangs_up_is_tried_again() {
     check(async {
-        a_push_survives(10, &options(|_| {}), async |mut peer| {
+        a_push_survives(10, &options(|options| options), async |mut peer| {
             peer.write(&greeting(0)).await.unwrap();
             None
         })
@@ -273,7 +273,7 @@ fn a_peer_that_hangs_up_is_tried_again() {
 fn a_silent_peer_is_disconnected_and_tried_again() {
     check(async {
         let hasty = Duration::from_millis(300);
-        let options = options(|options| options.handshake_timeout = hasty);
+        let options = options(|options| options.handshake_timeout(hasty));
         a_push_survives(3, &options, async |peer| Some(peer)).await;
     });
 }
@@ -281,7 +281,7 @@ fn a_silent_peer_is_disconnected_and_tried_again() {
 #[test]
 fn a_peer_that_refuses_is_tried_again() {
     check(async {
-        a_push_survives(3, &options(|_| {}), async |mut peer| {
+        a_push_survives(3, &options(|options| options), async |mut peer| {
             peer.write(&greeting(0)).await.unwrap();
             peer.write(&command("ERROR", b"\x04busy")).await.unwrap();
             peer.closed().await;
@@ -294,7 +294,7 @@ fn a_peer_that_refuses_is_tried_again() {
 #[test]
 fn a_peer_of_the_wrong_type_is_tried_again() {
     check(async {
-        a_push_survives(3, &options(|_| {}), async |mut peer| {
+        a_push_survives(3, &options(|options| options), async |mut peer| {
             peer.write(&greeting(0)).await.unwrap();
             peer.write(&super::raw::ready("PUB", b"")).await.unwrap();
             peer.closed().await;
@@ -308,7 +308,9 @@ fn a_peer_of_the_wrong_type_is_tried_again() {
 fn reconnecting_backs_off() {
     check(async {
         let options = options(|options| {
-            options.reconnect = (Duration::from_millis(50), Duration::from_millis(400));
+            options
+                .min_reconnect_delay(Duration::from_millis(50))
+                .max_reconnect_delay(Duration::from_millis(400))
         });
         let (listener, bound) = RawListener::bind(&any_tcp());
         let _push = Push::connect(&bound, &options).await.unwrap();
@@ -328,7 +330,7 @@ fn reconnecting_backs_off() {
 #[test]
 fn messages_sent_without_a_peer_arrive_after_reconnection() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (listener, bound) = RawListener::bind(&any_tcp());
         let push = Push::connect(&bound, &options).await.unwrap();
         for round in 0..5 {

@@ -53,7 +53,7 @@ fn a_request_gets_its_reply() {
     check(async {
         let folder = IpcFolder::new();
         for address in folder.all("a") {
-            let (request, reply, bound) = pair(&address, &options(|_| {})).await;
+            let (request, reply, bound) = pair(&address, &options(|options| options)).await;
             assert_eq!(*request.address(), bound);
             let _echo = echo(reply);
             for round in 0..1_000 {
@@ -67,7 +67,7 @@ fn a_request_gets_its_reply() {
 #[test]
 fn concurrent_requests_receive_their_own_replies() {
     check(async {
-        let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        let (request, reply, _) = pair(&any_tcp(), &options(|options| options)).await;
         let _echo = echo(reply);
         join_all((0..5_000).map(|number| send_request(&request, numbered(number, 64)))).await;
     });
@@ -76,7 +76,7 @@ fn concurrent_requests_receive_their_own_replies() {
 #[test]
 fn many_peers_are_answered_concurrently() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (reply, bound) = Reply::bind(&any_tcp(), &options).await.unwrap();
         let _echo = echo(reply);
         let peers = (0..50).map(async |peer| {
@@ -92,7 +92,7 @@ fn many_peers_are_answered_concurrently() {
 #[test]
 fn replies_may_be_sent_in_any_order() {
     check(async {
-        let (request, mut reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        let (request, mut reply, _) = pair(&any_tcp(), &options(|options| options)).await;
         let answering = async {
             let mut requests = Vec::new();
             while requests.len() < 500 {
@@ -111,7 +111,7 @@ fn replies_may_be_sent_in_any_order() {
 #[test]
 fn a_request_without_a_reply_times_out_and_blocks_no_other() {
     check(async {
-        let (request, mut reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        let (request, mut reply, _) = pair(&any_tcp(), &options(|options| options)).await;
         let waited = Duration::from_millis(100);
         let error = request.request(numbered(0, 64), waited).await.unwrap_err();
         assert_eq!(error, RequestError::Timeout { waited });
@@ -131,7 +131,7 @@ fn a_request_without_a_reply_times_out_and_blocks_no_other() {
 #[test]
 fn a_dropped_request_does_not_affect_others() {
     check(async {
-        let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        let (request, reply, _) = pair(&any_tcp(), &options(|options| options)).await;
         for number in 0..100 {
             let abandoned = request.request(numbered(number, 64), SOON);
             tokio::select! {
@@ -151,7 +151,7 @@ fn a_dropped_request_does_not_affect_others() {
 fn a_request_waits_for_its_server_to_bind() {
     check(async {
         let address = unbound_tcp();
-        let options = options(|_| {});
+        let options = options(|options| options);
         let request = Request::connect(&address, &options).await.unwrap();
         let answering = async {
             // No peer is connected when the request is sent.
@@ -167,7 +167,7 @@ fn a_request_waits_for_its_server_to_bind() {
 fn requests_continue_after_a_restart_of_the_server() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (request, mut reply, bound) = pair(&address, &options).await;
             let lost = request.request(numbered(0, 64), STALLED);
@@ -194,7 +194,7 @@ fn requests_continue_after_a_restart_of_the_server() {
 #[test]
 fn a_reply_to_a_peer_that_left_is_dropped() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut reply, bound) = Reply::bind(&any_tcp(), &options).await.unwrap();
         let mut gone = RawPeer::introduced(&bound, "REQ").await;
         gone.write(&[frame(MORE, b""), frame(0, b"bye")].concat())
@@ -219,7 +219,9 @@ fn a_reply_to_a_peer_that_left_is_dropped() {
 #[test]
 fn a_req_socket_of_another_library_is_answered() {
     check(async {
-        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::introduced(&bound, "REQ").await;
         let request = [frame(MORE, b""), frame(MORE, b"two"), frame(0, b"frames")];
         peer.write(&request.concat()).await.unwrap();
@@ -233,7 +235,9 @@ fn a_req_socket_of_another_library_is_answered() {
 #[test]
 fn replies_contain_the_whole_envelope() {
     check(async {
-        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::introduced(&bound, "DEALER").await;
         let request = [
             frame(MORE, b"far"),
@@ -253,7 +257,9 @@ fn replies_contain_the_whole_envelope() {
 #[test]
 fn messages_without_a_delimiter_are_dropped() {
     check(async {
-        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let mut peer = RawPeer::introduced(&bound, "DEALER").await;
         peer.send(b"no delimiter").await;
         peer.write(&[frame(MORE, b""), frame(0, b"request")].concat())

@@ -45,7 +45,7 @@ async fn at_router(router: &mut Router, count: usize) -> Vec<Frames> {
 fn messages_are_sent_to_the_peer_of_their_routing_id() {
     check(async {
         let folder = IpcFolder::new();
-        let options = options(|_| {});
+        let options = options(|options| options);
         for address in folder.all("a") {
             let (mut router, bound) = Router::bind(&address, &options).await.unwrap();
             let mut dealers = Vec::new();
@@ -75,7 +75,7 @@ fn messages_are_sent_to_the_peer_of_their_routing_id() {
 #[test]
 fn every_message_arrives_once_and_in_order_both_ways() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
         let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
         let answering = tokio::spawn(async move {
@@ -117,7 +117,7 @@ fn every_message_arrives_once_and_in_order_both_ways() {
 #[test]
 fn frames_arrive_unchanged() {
     check(async {
-        let options = options(|_| {});
+        let options = options(|options| options);
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
         let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
         let large = vec![7; 300_000];
@@ -145,7 +145,9 @@ fn frames_arrive_unchanged() {
 #[test]
 fn a_message_to_an_unknown_peer_is_dropped() {
     check(async {
-        let (router, _) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (router, _) = Router::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         for name in [b"absent".as_slice(), b"", &[0; 300]] {
             router.try_send(frames(&[name, b"hello"])).unwrap();
         }
@@ -156,7 +158,7 @@ fn a_message_to_an_unknown_peer_is_dropped() {
 fn a_dealer_waits_for_its_router() {
     check(async {
         let address = unbound_tcp();
-        let options = options(|options| options.queue_len = 4);
+        let options = options(|options| options.queue_len(4));
         let dealer = Dealer::connect(&address, &options).await.unwrap();
         let sending = tokio::spawn(async move {
             for number in 0..100 {
@@ -198,7 +200,9 @@ async fn keeps_its_name(mut router: Router, bound: &Address, mut first: RawPeer)
 #[test]
 fn a_peer_cannot_take_an_assigned_routing_id() {
     check(async {
-        let (router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (router, bound) = Router::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let first = RawPeer::introduced(&bound, "DEALER").await;
         keeps_its_name(router, &bound, first).await;
     });
@@ -207,7 +211,9 @@ fn a_peer_cannot_take_an_assigned_routing_id() {
 #[test]
 fn a_peer_cannot_take_a_chosen_routing_id() {
     check(async {
-        let (router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (router, bound) = Router::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         let first = RawPeer::introduced_as(&bound, "DEALER", b"name").await;
         keeps_its_name(router, &bound, first).await;
     });
@@ -216,7 +222,9 @@ fn a_peer_cannot_take_a_chosen_routing_id() {
 #[test]
 fn a_returning_peer_has_its_chosen_routing_id() {
     check(async {
-        let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let (mut router, bound) = Router::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
         for _ in 0..5 {
             let mut peer = RawPeer::introduced_as(&bound, "DEALER", b"name").await;
             peer.send(b"hello").await;
@@ -228,7 +236,9 @@ fn a_returning_peer_has_its_chosen_routing_id() {
             assert_eq!(peer.message().await, [b"welcome"]);
             drop(peer);
             // No event shows that the router has detected the loss. It must have by the time it receives another message.
-            let dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
+            let dealer = Dealer::connect(&bound, &options(|options| options))
+                .await
+                .unwrap();
             dealer.send(frames(&[b"meanwhile"])).await.unwrap();
             at_router(&mut router, 1).await;
         }

@@ -44,12 +44,12 @@ pub(crate) fn has_inproc() -> bool {
 }
 
 /// Options for the tested backend with short reconnect delays, changed by `change`.
-pub(crate) fn options(change: impl FnOnce(&mut SocketOptions)) -> SocketOptions {
-    let mut options = SocketOptions::default();
-    options.backend = backend();
-    options.reconnect = (Duration::from_millis(10), Duration::from_millis(100));
-    change(&mut options);
-    options
+pub(crate) fn options(change: impl FnOnce(SocketOptions) -> SocketOptions) -> SocketOptions {
+    let options = SocketOptions::new()
+        .backend(backend())
+        .min_reconnect_delay(Duration::from_millis(10))
+        .max_reconnect_delay(Duration::from_millis(100));
+    change(options)
 }
 
 /// A TCP address of this machine with a free port, to be bound.

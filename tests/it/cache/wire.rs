@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use palm::prelude::*;
-use palm::proto::cache_reply::Outcome;
-use palm::proto::cache_request::Operation;
-use palm::proto::{CacheAdd, CacheReply, CacheRequest, CacheScan, cache_failure};
 use palm::socket::Request;
+use palm_proto::message::proto::cache_reply::Outcome;
+use palm_proto::message::proto::cache_request::Operation;
+use palm_proto::message::proto::{CacheAdd, CacheReply, CacheRequest, CacheScan, cache_failure};
 use prost::Message as _;
 
 use super::super::setup::{ANY, SOON, address, check, options, soon};

@@ -16,8 +16,7 @@ use super::{Server, echo, spawn};
 fn payload_over_the_limit_is_rejected_before_it_is_sent() {
     check(async {
         let (handle, _) = spawn().await;
-        let mut limited = options();
-        limited.max_message_bytes = 10_000;
+        let limited = options().max_message_bytes(10_000);
         let client = Client::builder("server", handle.db_address()).socket_options(limited);
         let client = soon("connecting", client.connect()).await.unwrap();
         let error = client

@@ -85,9 +85,7 @@ fn first_call_of_each_new_client_is_answered() {
 }
 
 fn no_links() -> LinkOptions {
-    let mut options = LinkOptions::default();
-    options.enabled = false;
-    options
+    LinkOptions::new().enabled(false)
 }
 
 #[test]

@@ -110,10 +110,7 @@ fn publications_without_a_subscriber_are_counted_as_dropped() {
     paused(async {
         let gate = Gate::closed();
         gate.open();
-        let limits = palm::parts::PendingLimits {
-            time: Duration::from_millis(100),
-            ..Default::default()
-        };
+        let limits = palm::parts::PendingLimits::new().time(Duration::from_millis(100));
         let server = Slow { gate }
             .bind(ANY_NAME)
             .pending_limits(limits)

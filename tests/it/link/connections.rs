@@ -183,8 +183,7 @@ fn cut_connection_to_a_worker_neither_loses_nor_repeats_results() {
         let line = CutProxy::new(master.db_address()).await;
         let gate = Gate::closed();
         let hand = Hand { gate: gate.clone() }.connect(&*line.address);
-        let mut sockets = options();
-        sockets.reconnect.1 = Duration::from_millis(20);
+        let sockets = options().max_reconnect_delay(Duration::from_millis(20));
         let hand = hand
             .concurrency(4)
             .link_options(quick())

@@ -80,10 +80,9 @@ impl Hand {
 
 /// Link options that notice a silent peer soon.
 fn quick() -> LinkOptions {
-    let mut options = LinkOptions::default();
-    options.heartbeat = Duration::from_millis(200);
-    options.idle_timeout = Duration::from_millis(800);
-    options
+    LinkOptions::new()
+        .heartbeat(Duration::from_millis(200))
+        .idle_timeout(Duration::from_millis(800))
 }
 
 async fn master(at: &str) -> ComponentHandle {
@@ -261,8 +260,7 @@ fn linked_and_legacy_workers_share_the_tasks() {
     paused(async {
         let master = master(ANY_NAME).await;
         let client = connect("master", &master).await;
-        let mut old = LinkOptions::default();
-        old.enabled = false;
+        let old = LinkOptions::new().enabled(false);
         let gate = Gate::closed();
         let unlinked = Hand { gate }.connect(master.db_address()).concurrency(1);
         let unlinked = unlinked.link_options(old).spawn().await.unwrap();
@@ -289,12 +287,10 @@ fn linked_and_legacy_workers_share_the_tasks() {
 #[test]
 fn task_of_a_silent_legacy_worker_is_redelivered_after_ack_wait() {
     paused(async {
-        let mut options = quick();
-        options.ack_wait = Some(Duration::from_millis(200));
+        let options = quick().ack_wait(Duration::from_millis(200));
         let master = Master::new("master").bind(ANY_NAME).link_options(options);
         let master = master.spawn().await.unwrap();
-        let mut old = LinkOptions::default();
-        old.enabled = false;
+        let old = LinkOptions::new().enabled(false);
         let gate = Gate::closed();
         let mut hands = Vec::new();
         for concurrency in [1, 4] {

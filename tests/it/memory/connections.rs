@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use palm::prelude::*;
-use palm::socket::SocketOptions;
 
 use super::super::process::Process;
 use super::super::setup::{ANY, address, check, check_for, connect, options, soon};
@@ -12,8 +11,7 @@ use super::{MIB, MeasuredServer};
 #[test]
 fn connections_beyond_the_limit_are_closed_and_others_are_served() {
     check(async {
-        let mut limited: SocketOptions = options();
-        limited.max_connections = 10;
+        let limited = options().max_connections(10);
         let server = MeasuredServer.bind(ANY).socket_options(limited);
         let server = server.spawn().await.unwrap();
         let client = connect("server", &server).await;

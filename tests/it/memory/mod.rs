@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use palm::http::Gateway;
+use palm::http::GatewayOptions;
 use palm::prelude::*;
 use palm::socket::Request;
 use palm::{ComponentHandle, LinkOptions, MemoryStore, QueueLimits};
@@ -79,15 +79,11 @@ async fn is_open(context: &Context) {
 
 /// The component of a process, see [`Process`].
 pub(crate) async fn component(role: &str, db_address: String) -> palm::Result<ComponentHandle> {
-    let queues = QueueLimits {
-        bytes: QUEUE,
-        ..QueueLimits::default()
-    };
-    let mut links = LinkOptions::default();
+    let queues = QueueLimits::new().bytes(QUEUE);
+    let mut links = LinkOptions::new();
     if role.ends_with("_limited") {
-        links.max_unread_bytes = UNREAD;
-        links.max_task_bytes = TASKS;
-        links.max_backlog_bytes = BACKLOG;
+        links = links.max_unread_bytes(UNREAD).max_task_bytes(TASKS);
+        links = links.max_backlog_bytes(BACKLOG);
     }
     let server = || {
         let server = MeasuredServer.bind(db_address.clone()).concurrency(2);
@@ -108,10 +104,10 @@ pub(crate) async fn component(role: &str, db_address: String) -> palm::Result<Co
             master.queue_limits(queues).spawn().await
         }
         "memory_gateway_limited" => {
-            let gateway = Gateway::new().max_memory(GATEWAY);
+            let gateway = GatewayOptions::new().max_memory_bytes(GATEWAY);
             let master = Master::new("master").bind(db_address);
             let master = master.link_options(links).queue_limits(queues);
-            master.gateway("127.0.0.1:0", &gateway).spawn().await
+            master.gateway("127.0.0.1:0", gateway).spawn().await
         }
         other => panic!("no role `{other}`"),
     }

@@ -281,8 +281,7 @@ fn method_that_blocks_its_thread_does_not_delay_other_peers() {
             released: Mutex::new(released),
         };
         let server = keeps.bind(ANY).spawn().await.unwrap();
-        let mut no_link = LinkOptions::default();
-        no_link.enabled = false;
+        let no_link = LinkOptions::new().enabled(false);
         let client = Client::builder("keeps", server.db_address()).link_options(no_link);
         let client = client.connect().await.unwrap();
         for round in 1..=10 {

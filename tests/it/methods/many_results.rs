@@ -26,12 +26,8 @@ impl Endless {
 fn many_results_are_produced_only_as_fast_as_they_are_received() {
     check(async {
         let made = Arc::<AtomicUsize>::default();
-        let mut socket = options();
-        socket.queue_len = 10;
-        let limits = palm::QueueLimits {
-            messages: 10,
-            ..Default::default()
-        };
+        let socket = options().queue_len(10);
+        let limits = palm::QueueLimits::new().messages(10);
         let server = Endless { made: made.clone() }
             .bind(ANY)
             .queue_limits(limits);

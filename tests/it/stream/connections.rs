@@ -42,8 +42,7 @@ fn cut_connections_neither_lose_nor_repeat_answers() {
 #[test]
 fn calls_of_a_vanished_client_are_cancelled() {
     check(async {
-        let mut link = LinkOptions::default();
-        link.session_expiry = Duration::from_millis(300);
+        let link = LinkOptions::new().session_expiry(Duration::from_millis(300));
         let gate = Gate::closed();
         let server = First { gate: gate.clone() }.bind(ANY).link_options(link);
         let server = server.concurrency(1).spawn().await.unwrap();

@@ -57,9 +57,7 @@ impl Next {
 
 /// Link options with which peers reconnect soon.
 fn eager() -> SocketOptions {
-    let mut sockets = options();
-    sockets.reconnect.1 = Duration::from_millis(20);
-    sockets
+    options().max_reconnect_delay(Duration::from_millis(20))
 }
 
 async fn first(at: &str, link: LinkOptions) -> (ComponentHandle, Gate) {
@@ -149,8 +147,7 @@ fn slow_subscriber_slows_its_publisher() {
 #[test]
 fn slow_subscriber_is_disconnected_after_the_slow_consumer_timeout() {
     paused(async {
-        let mut link = LinkOptions::default();
-        link.slow_consumer_timeout = Some(Duration::from_millis(300));
+        let link = LinkOptions::new().slow_consumer_timeout(Duration::from_millis(300));
         let (first, first_gate) = first(ANY_NAME, link).await;
         let gate = Gate::closed();
         let next = next(ANY_NAME, first.db_address(), &gate).await;
@@ -170,8 +167,7 @@ fn linked_and_legacy_subscribers_follow_the_same_publisher() {
         let (first, _) = first(ANY_NAME, LinkOptions::default()).await;
         let gate = Gate::closed();
         let linked = next(ANY_NAME, first.db_address(), &gate).await;
-        let mut options = LinkOptions::default();
-        options.enabled = false;
+        let options = LinkOptions::new().enabled(false);
         let other = Next { gate: gate.clone() }.bind(ANY_NAME);
         let other = other
             .follow(first.db_address())
@@ -265,8 +261,7 @@ fn links_only_cluster_needs_one_address_for_each_component() {
 #[test]
 fn component_without_links_and_legacy_sockets_is_rejected() {
     paused(async {
-        let mut link = LinkOptions::default();
-        link.enabled = false;
+        let link = LinkOptions::new().enabled(false);
         let master = Master::new("master").bind(ANY_NAME).links_only(true);
         let error = master.link_options(link).spawn().await.unwrap_err();
         let text = super::setup::chain(&error);

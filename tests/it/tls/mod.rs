@@ -1,6 +1,6 @@
 //! HTTPS. The certificate next to this file is self-signed, for 127.0.0.1.
 
-use palm::http::{ClientTls, Gateway, Listener, ServerTls, serve};
+use palm::http::{ClientTls, GatewayOptions, Listener, ServerTls, serve};
 use palm::parts::{CacheService, HttpConnection, PubService, PullService, Retry};
 use palm::prelude::*;
 use palm::{CallError, FailureKind};
@@ -56,10 +56,7 @@ fn http_worker_is_verified_by_its_certificate() {
         let trusting = HttpConnection::connect(&url).tls(ClientTls::from_pem(CERTIFICATE).unwrap());
         assert_eq!(call(trusting).await.unwrap(), "X");
 
-        let once = Retry {
-            attempts: 1,
-            ..Retry::default()
-        };
+        let once = Retry::new().attempts(1);
         let wary = HttpConnection::connect(&url)
             .retry(once)
             .tls(ClientTls::from_pem(STRANGER).unwrap());
@@ -77,7 +74,7 @@ fn gateway_serves_https_and_http_2_to_curl() {
     check(async {
         let master = Master::new("shop")
             .bind(ANY)
-            .gateway(listener("127.0.0.1:0"), &Gateway::new());
+            .gateway(listener("127.0.0.1:0"), GatewayOptions::new());
         let master = master.spawn().await.unwrap();
         let url = master.address("http_address").unwrap();
         assert!(url.starts_with("https://"));

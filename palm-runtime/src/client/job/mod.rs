@@ -237,8 +237,8 @@ impl<'a, Value> Job<'a, Value> {
     /// A call that exceeds it is answered by an error of the kind
     /// [`DeadlineExceeded`](crate::FailureKind::DeadlineExceeded), or
     /// [`Unavailable`](crate::FailureKind::Unavailable) if no worker was available.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.deadline = Some(timeout);
         self
     }
 

@@ -24,6 +24,7 @@ use super::problem::Problem;
 use crate::component_state::ComponentState;
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
+use crate::options::options;
 
 /// Exposes the functions of a component over HTTP. The path of a request names the function, its body is the payload,
 /// and the response has the result.
@@ -33,29 +34,69 @@ use crate::message::{Message, new_id};
 /// [`dealer`](Self::dealer) returns results to requests. Serve the service by an
 /// [`HttpGateway`](crate::parts::HttpGateway), or mount it in an application of your own.
 ///
+/// A clone is the same gateway. It belongs to one component; until that component has started, and after it has
+/// stopped, requests are answered by 503.
+///
 /// `MasterBuilder::gateway` adds a gateway with all its parts to a master.
 ///
 /// `palm::guide::http` describes requests and responses.
 #[derive(Clone, Debug)]
 pub struct Gateway(pub(crate) Arc<GatewayInner>);
 
-/// The options of a gateway. A clone keeps the options it was made with.
-#[derive(Debug, Clone)]
-pub(crate) struct GatewayOptions {
-    pub(crate) timeout: Duration,
-    pub(crate) no_worker_timeout: Duration,
-    pub(crate) request_bytes: usize,
-    pub(crate) response_bytes: usize,
-    pub(crate) memory_bytes: usize,
-    pub(crate) tokens: Vec<String>,
-    pub(crate) title: Option<String>,
-    /// Checks requests that no [`Listener`](super::Listener) has checked.
-    pub(super) guard: HostGuard,
+options! {
+    /// The options of a [`Gateway`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use palm::http::{Gateway, GatewayOptions};
+    /// let gateway = Gateway::with_options(GatewayOptions::new().timeout(Duration::from_secs(5)));
+    /// ```
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct GatewayOptions {
+        /// Sets the time from the head of a request to its result, after which the request is answered by 504.
+        /// Default: 30 s. A request can shorten it by the header `Palm-Timeout`, in seconds.
+        timeout: Duration = Duration::from_secs(30),
+        /// Sets the time that a request waits for a worker to connect, after which it is answered by 503. Default: 1 s.
+        no_worker_timeout: Duration = Duration::from_secs(1),
+        /// Sets the size of the largest request body. A larger one is answered by 413. Default: 128 MiB.
+        max_request_bytes: usize = 128 * 1024 * 1024,
+        /// Sets the size of the largest result. A larger one is answered by 500. Default: 128 MiB.
+        max_response_bytes: usize = 128 * 1024 * 1024,
+        /// Sets the memory for request bodies and for results that clients have not read. Default: 1 GiB. More than
+        /// 4 GiB counts as 4 GiB.
+        ///
+        /// An eighth of it is reserved for those of at most 64 KiB, so that large ones do not lock small ones out.
+        /// Requests beyond it are answered by 503.
+        max_memory_bytes: usize = 1024 * 1024 * 1024,
+        /// Adds bearer tokens (RFC 6750). Requests without one of the added tokens are answered by 401, except those to
+        /// `/healthz`. Default: no tokens, and every request is accepted.
+        bearer_tokens: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
+        /// Adds host names, without a port, that requests may be addressed to, if another server than palm's serves the
+        /// gateway. `*` allows every name. A request for another name is answered by 421.
+        ///
+        /// `localhost`, the names below it, and loopback addresses are always allowed. Default: every name, unless names
+        /// are added. Add the names of a server at a loopback address, because a web page can make its own host name
+        /// resolve to that address (DNS rebinding).
+        ///
+        /// A [`Listener`](crate::http::Listener) knows its address and has options of its own. The gateway does not check
+        /// its requests again.
+        allowed_hosts: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
+        /// Adds origins whose web pages may send requests, in the form `https://shop.example.org`, if another server than
+        /// palm's serves the gateway. `*` allows every origin. A request of a page of another origin is answered by 403.
+        ///
+        /// Default for requests to `localhost` or a loopback address: only pages of the same origin. Default for other
+        /// hosts: every origin, unless origins are added.
+        allowed_origins: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
+        /// Sets the title of the OpenAPI document. Default: the component's name.
+        title: Option<String> => impl Into<String> = None,
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct GatewayInner {
     pub(crate) options: GatewayOptions,
+    /// Checks requests that no [`Listener`](super::Listener) has checked.
+    pub(super) guard: HostGuard,
     /// Prefix of the client ids of the gateway's calls.
     prefix: String,
     calls: Mutex<HashMap<ByteString, ResultSink>>,
@@ -90,6 +131,7 @@ impl GatewayComponent {
 
 /// Requests that wait for `GatewayRouter`.
 const MAX_QUEUED_REQUESTS: usize = 1000;
+
 impl Default for Gateway {
     fn default() -> Self {
         Self::new()
@@ -99,22 +141,15 @@ impl Default for Gateway {
 impl Gateway {
     /// Creates a gateway with the default options.
     pub fn new() -> Self {
-        Self::with_options(GatewayOptions {
-            timeout: Duration::from_secs(30),
-            no_worker_timeout: Duration::from_secs(1),
-            request_bytes: 128 * 1024 * 1024,
-            response_bytes: 128 * 1024 * 1024,
-            memory_bytes: 1024 * 1024 * 1024,
-            tokens: Vec::new(),
-            title: None,
-            guard: HostGuard::default(),
-        })
+        Self::with_options(GatewayOptions::default())
     }
 
-    fn with_options(options: GatewayOptions) -> Self {
+    /// Creates a gateway.
+    pub fn with_options(options: GatewayOptions) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
         Self(Arc::new(GatewayInner {
-            memory: BodyMemory::new(options.memory_bytes),
+            memory: BodyMemory::new(options.max_memory_bytes),
+            guard: HostGuard::new(&options.allowed_hosts, &options.allowed_origins),
             options,
             prefix: format!("{}/", new_id()),
             calls: Mutex::default(),
@@ -125,85 +160,9 @@ impl Gateway {
         }))
     }
 
-    fn set(self, set: impl FnOnce(&mut GatewayOptions)) -> Self {
-        let mut options = self.0.options.clone();
-        set(&mut options);
-        Self::with_options(options)
-    }
-
-    /// Sets the time from the head of a request to its result, after which the request is answered by 504.
-    /// Default: 30 s. A request can shorten it by the header `Palm-Timeout`, in seconds.
-    #[must_use]
-    pub fn timeout(self, timeout: Duration) -> Self {
-        self.set(|options| options.timeout = timeout)
-    }
-
-    /// Sets the time that a request waits for a worker to connect, after which it is answered by 503. Default: 1 s.
-    #[must_use]
-    pub fn no_worker_timeout(self, timeout: Duration) -> Self {
-        self.set(|options| options.no_worker_timeout = timeout)
-    }
-
-    /// Sets the size of the largest request body, in bytes. A larger one is answered by 413. Default: 128 MiB.
-    #[must_use]
-    pub fn max_request(self, bytes: usize) -> Self {
-        self.set(|options| options.request_bytes = bytes)
-    }
-
-    /// Sets the size of the largest result, in bytes. A larger one is answered by 500. Default: 128 MiB.
-    #[must_use]
-    pub fn max_response(self, bytes: usize) -> Self {
-        self.set(|options| options.response_bytes = bytes)
-    }
-
-    /// Sets the memory for request bodies and for results that clients have not read, in bytes. An eighth of it is
-    /// reserved for those of at most 64 KiB, so that large ones do not lock small ones out. Requests beyond it are
-    /// answered by 503. Default: 1 GiB. More than 4 GiB counts as 4 GiB.
-    #[must_use]
-    pub fn max_memory(self, bytes: usize) -> Self {
-        self.set(|options| options.memory_bytes = bytes)
-    }
-
-    /// Adds a bearer token (RFC 6750). Requests without one of the added tokens are answered by 401, except those to
-    /// `/healthz`. Default: no tokens, and every request is accepted.
-    #[must_use]
-    pub fn bearer_token(self, token: impl Into<String>) -> Self {
-        self.set(|options| options.tokens.push(token.into()))
-    }
-
-    /// Adds host names, without a port, that requests may be addressed to, if another server than palm's serves the
-    /// gateway. `*` allows every name. A request for another name is answered by 421.
-    ///
-    /// `localhost`, the names below it, and loopback addresses are always allowed. Default: every name, unless names are
-    /// added. Add the names of a server at a loopback address, because a web page can make its own host name resolve to
-    /// that address (DNS rebinding).
-    ///
-    /// A [`Listener`](crate::http::Listener) knows its address and has options of its own. The gateway does not check
-    /// its requests again.
-    #[must_use]
-    pub fn allowed_hosts(self, hosts: impl IntoIterator<Item: Into<String>>) -> Self {
-        self.set(|options| options.guard.allow_hosts(hosts))
-    }
-
-    /// Adds origins whose web pages may send requests, in the form `https://shop.example.org`, if another server than
-    /// palm's serves the gateway. `*` allows every origin. A request of a page of another origin is answered by 403.
-    ///
-    /// Default for requests to `localhost` or a loopback address: only pages of the same origin. Default for other hosts:
-    /// every origin, unless origins are added.
-    #[must_use]
-    pub fn allowed_origins(self, origins: impl IntoIterator<Item: Into<String>>) -> Self {
-        self.set(|options| options.guard.allow_origins(origins))
-    }
-
-    /// Sets the title of the OpenAPI document. Default: the component's name.
-    #[must_use]
-    pub fn title(self, title: impl Into<String>) -> Self {
-        self.set(|options| options.title = Some(title.into()))
-    }
-
-    /// Rejects a result over the limit of [`max_response`](Self::max_response).
+    /// Rejects a result over the limit of [`max_response_bytes`](GatewayOptions::max_response_bytes).
     pub(super) fn check_size(&self, result: &Bytes) -> Result<(), Problem> {
-        let (len, limit) = (result.len(), self.0.options.response_bytes);
+        let (len, limit) = (result.len(), self.0.options.max_response_bytes);
         if len <= limit {
             return Ok(());
         }

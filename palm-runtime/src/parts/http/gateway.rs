@@ -39,10 +39,9 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 /// stops, the gateway rejects further requests.
 ///
 /// ```
-/// use axum::body::Body;
 /// use http_body_util::BodyExt as _;
 /// use hyper::Request;
-/// use palm::http::Gateway;
+/// use palm::http::{Body, Gateway};
 /// use palm::parts::*;
 /// use palm::{Message, ServerTemplate};
 /// use tower::ServiceExt as _;
@@ -171,11 +170,10 @@ impl Inbound for GatewayRouter {
 /// A message that belongs to no request continues along the part's route, or is dropped if there is none.
 ///
 /// ```
-/// use axum::body::Body;
 /// use http_body_util::BodyExt as _;
 /// use hyper::Request;
 /// use palm::ServerTemplate;
-/// use palm::http::Gateway;
+/// use palm::http::{Body, Gateway};
 /// use palm::parts::*;
 /// use tower::ServiceExt as _;
 ///

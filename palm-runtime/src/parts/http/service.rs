@@ -209,46 +209,55 @@ impl<B> tower::Service<Request<B>> for MessageService
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<crate::http::Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Self { sender, memory } = self.clone();
-        let request = request.map(Body::new);
+        let service = self.clone();
+        let request = request.map(|body| crate::http::Body::new(body).into_inner());
         async move {
-            let posted = MessageBody::read(request, &memory).await;
-            let MessageBody {
-                body,
-                permit: _permit,
-            } = match posted {
-                Ok(posted) => posted,
-                Err(rejected) => return Ok(rejected),
-            };
-            let (answer, answered) = oneshot::channel();
-            let stopped =
-                || problem_response(StatusCode::SERVICE_UNAVAILABLE, "the component is stopping");
-            if sender.send(PostedRequest { body, answer }).await.is_err() {
-                return Ok(stopped());
-            }
-            Ok(match answered.await {
-                Ok((answer, RequestOutcome::Answered)) => Response::new(Body::from(answer)),
-                Ok((_, RequestOutcome::Malformed)) => {
-                    problem_response(StatusCode::BAD_REQUEST, "the body is not a PalmMessage")
-                }
-                Ok((_, RequestOutcome::Failed)) => {
-                    problem_response(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")
-                }
-                Ok((_, RequestOutcome::TimedOut)) => {
-                    problem_response(StatusCode::GATEWAY_TIMEOUT, "there was no answer in time")
-                }
-                Ok((_, RequestOutcome::Abandoned)) | Err(_) => stopped(),
-            })
+            Ok(service
+                .respond(request)
+                .await
+                .map(crate::http::Body::from_inner))
         }
         .boxed()
+    }
+}
+
+impl MessageService {
+    async fn respond(self, request: Request<Body>) -> Response<Body> {
+        let MessageBody {
+            body,
+            permit: _permit,
+        } = match MessageBody::read(request, &self.memory).await {
+            Ok(posted) => posted,
+            Err(rejected) => return rejected,
+        };
+        let (answer, answered) = oneshot::channel();
+        let stopped =
+            || problem_response(StatusCode::SERVICE_UNAVAILABLE, "the component is stopping");
+        let posted = PostedRequest { body, answer };
+        if self.sender.send(posted).await.is_err() {
+            return stopped();
+        }
+        match answered.await {
+            Ok((answer, RequestOutcome::Answered)) => Response::new(Body::from(answer)),
+            Ok((_, RequestOutcome::Malformed)) => {
+                problem_response(StatusCode::BAD_REQUEST, "the body is not a PalmMessage")
+            }
+            Ok((_, RequestOutcome::Failed)) => {
+                problem_response(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")
+            }
+            Ok((_, RequestOutcome::TimedOut)) => {
+                problem_response(StatusCode::GATEWAY_TIMEOUT, "there was no answer in time")
+            }
+            Ok((_, RequestOutcome::Abandoned)) | Err(_) => stopped(),
+        }
     }
 }

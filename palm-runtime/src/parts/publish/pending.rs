@@ -12,24 +12,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// The bounds of publications that are kept until their topic has a subscriber.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PendingLimits {
-    /// Time for which a publication is kept. Default: 10 s. Zero: publications are not kept.
-    pub time: Duration,
-    /// Maximum number of publications; beyond it the oldest are dropped. Default: 10 000.
-    pub messages: usize,
-    /// Maximum bytes of publications. Default: 64 MiB.
-    pub bytes: usize,
-}
+use crate::options::options;
 
-impl Default for PendingLimits {
-    fn default() -> Self {
-        Self {
-            time: Duration::from_secs(10),
-            messages: 10_000,
-            bytes: 64 * 1024 * 1024,
-        }
+options! {
+    /// The bounds of publications that are kept until their topic has a subscriber.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct PendingLimits {
+        /// Sets the time for which a publication is kept. Default: 10 s. Zero: publications are not kept.
+        time: Duration = Duration::from_secs(10),
+        /// Sets the number of publications, beyond which the oldest are dropped. Default: 10 000.
+        messages: usize = 10_000,
+        /// Sets the bytes of publications, beyond which the oldest are dropped. Default: 64 MiB.
+        bytes: usize = 64 * 1024 * 1024,
     }
 }
 

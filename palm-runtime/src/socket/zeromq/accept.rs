@@ -40,7 +40,7 @@ pub(super) async fn accept<S, F>(
         };
         let Some(endpoint) = endpoint else {
             // The process has probably no free file descriptors.
-            tokio::time::sleep(core.options.reconnect.1).await;
+            tokio::time::sleep(core.options.max_reconnect_delay).await;
             continue;
         };
         let first = async {
@@ -162,7 +162,7 @@ pub(super) async fn publish_to_group(core: Arc<SocketCore>, mut group: PeerGroup
                 let Some(frames) = frames else { return };
                 core.capacity.notify_waiters();
                 let sent = group.native.socket.send(message(frames, None));
-                let sent = tokio::time::timeout(core.options.slow_consumer_timeout, sent).await;
+                let sent = tokio::time::timeout(core.options.slow_subscriber_timeout, sent).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     break;
                 }

@@ -95,7 +95,8 @@ impl SendQueue {
 
 /// Connects to an address, and again with backoff after each loss of the connection.
 pub(super) async fn stay_connected(core: Arc<SocketCore>, address: Address, mut queue: SendQueue) {
-    let (shortest, longest) = core.options.reconnect;
+    let options = &core.options;
+    let (shortest, longest) = (options.min_reconnect_delay, options.max_reconnect_delay);
     let mut delay = shortest;
     loop {
         let connected = match core.kind {
@@ -130,7 +131,7 @@ async fn connect<'a, S: zeromq::Socket>(
     queue_is_empty: bool,
 ) -> Option<ConnectedPeer<'a>> {
     // The crate retries with delays that grow from 50 ms. A new attempt begins before they get too long.
-    let timeout = (core.options.reconnect.1 * 2).min(core.options.handshake_timeout);
+    let timeout = (core.options.max_reconnect_delay * 2).min(core.options.handshake_timeout);
     let address = address.to_string();
     tokio::select! {
         connected = tokio::time::timeout(timeout, socket.connect(&address)) => {

@@ -81,7 +81,7 @@ pub struct HttpConnection {
     url: String,
     max_workers: usize,
     timeout: Duration,
-    response_bytes: usize,
+    max_response_bytes: usize,
     retry: Retry,
     bearer_token: Option<String>,
     #[cfg(feature = "tls")]
@@ -96,7 +96,7 @@ impl HttpConnection {
             url: url.into(),
             max_workers: 16,
             timeout: Duration::from_secs(60),
-            response_bytes: 128 * 1024 * 1024,
+            max_response_bytes: 128 * 1024 * 1024,
             retry: Retry::default(),
             bearer_token: None,
             #[cfg(feature = "tls")]
@@ -121,8 +121,8 @@ impl HttpConnection {
 
     /// Sets the size of the largest accepted response. Default: 128 MiB.
     #[must_use]
-    pub fn max_response(mut self, bytes: usize) -> Self {
-        self.response_bytes = bytes;
+    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
+        self.max_response_bytes = bytes;
         self
     }
 

@@ -85,7 +85,7 @@ impl HttpPoster {
             url: connection.url.clone(),
             headers,
             timeout: connection.timeout,
-            response_bytes: connection.response_bytes,
+            response_bytes: connection.max_response_bytes,
             retry: connection.retry,
             component: setup.component().to_owned(),
             state: setup.state.clone(),

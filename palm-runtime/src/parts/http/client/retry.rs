@@ -4,34 +4,29 @@ use std::time::Duration;
 
 use backon::ExponentialBuilder;
 
-/// When and how often a failed request to an HTTP worker is repeated.
-///
-/// A request that did not reach a worker, or that a worker rejected temporarily (429, 503), is always repeated. A
-/// request that a worker may have run is repeated only if [`repeatable`](Self::repeatable) is set. The delay between
-/// attempts grows exponentially with random jitter, unless the response has a `Retry-After`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// Number of attempts, including the first one. Default: 8, which take about 12 s. 0 counts as 1. No attempt begins
-    /// after the deadline of its call.
-    pub attempts: usize,
-    /// Delay before the second attempt. Default: 100 ms. It doubles with each further attempt, and jitter adds up to
-    /// as much again, so that many programs do not repeat at the same moment.
-    pub initial_delay: Duration,
-    /// Upper bound on the delay, jitter included. Default: 5 s.
-    pub max_delay: Duration,
-    /// Whether it does no harm if a worker runs the same message twice. Then broken connections, timeouts and the
-    /// statuses 502 and 504 are repeated as well. Default: no.
-    pub repeatable: bool,
-}
+use crate::options::options;
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            attempts: 8,
-            initial_delay: Duration::from_millis(100),
-            max_delay: Duration::from_secs(5),
-            repeatable: false,
-        }
+options! {
+    /// When and how often a failed request to an HTTP worker is repeated.
+    ///
+    /// A request that did not reach a worker, or that a worker rejected temporarily (429, 503), is always repeated. A
+    /// request that a worker may have run is repeated only if [`repeatable`](Self::repeatable) is set. The delay between
+    /// attempts grows exponentially with random jitter, unless the response has a `Retry-After`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Retry {
+        /// Sets the number of attempts, including the first one. Default: 8, which take about 12 s. 0 counts as 1. No
+        /// attempt begins after the deadline of its call.
+        attempts: usize = 8,
+        /// Sets the delay before the second attempt. Default: 100 ms.
+        ///
+        /// It doubles with each further attempt, and jitter adds up to as much again, so that many programs do not repeat
+        /// at the same moment.
+        initial_delay: Duration = Duration::from_millis(100),
+        /// Sets the upper bound on the delay, jitter included. Default: 5 s.
+        max_delay: Duration = Duration::from_secs(5),
+        /// Sets whether it does no harm if a worker runs the same message twice. Then broken connections, timeouts and the
+        /// statuses 502 and 504 are repeated as well. Default: no.
+        repeatable: bool = false,
     }
 }
 

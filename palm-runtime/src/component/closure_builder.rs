@@ -1,4 +1,4 @@
-//! [`MethodTable`]: a component whose methods are closures.
+//! [`ClosureBuilder`]: a component whose methods are closures.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ use crate::payload::FromPayload;
 ///     .method("double", |x: i64| async move { x * 2 }); // error: `i64` is not a payload that can be read
 /// ```
 #[must_use = "a component does nothing until `.bind(..).start().await`, or `.connect(..).start().await` for a worker"]
-pub struct MethodTable<K> {
+pub struct ClosureBuilder<K> {
     name: String,
     methods: Vec<BoxMethod>,
     /// [`BoxMethod::info`] of each method.
@@ -64,7 +64,7 @@ pub struct MethodTable<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K> MethodTable<K> {
+impl<K> ClosureBuilder<K> {
     pub(super) fn new(name: String) -> Self {
         Self {
             name,
@@ -122,15 +122,15 @@ impl<K> MethodTable<K> {
     }
 }
 
-impl<K> fmt::Debug for MethodTable<K> {
+impl<K> fmt::Debug for ClosureBuilder<K> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = formatter.debug_struct("MethodTable");
+        let mut debug = formatter.debug_struct("ClosureBuilder");
         debug.field("name", &self.name);
         debug.field("methods", &self.methods).finish()
     }
 }
 
-impl<K: Kind> Shape for MethodTable<K> {
+impl<K: Kind> Shape for ClosureBuilder<K> {
     const NAME: &'static str = "";
     const EXCLUSIVE: bool = false;
 
@@ -167,7 +167,7 @@ impl<K: Kind> Shape for MethodTable<K> {
     }
 }
 
-impl<K: Kind> Callable for MethodTable<K> {
+impl<K: Kind> Callable for ClosureBuilder<K> {
     fn functions(state: &State<Self>) -> &[FunctionInfo] {
         &state.unlocked().functions
     }
@@ -191,12 +191,12 @@ macro_rules! builders {
             #[doc = $doc]
             ///
             #[doc = $name]
-            pub fn builder(name: impl Into<String>) -> MethodTable<Self> {
-                MethodTable::new(name.into())
+            pub fn builder(name: impl Into<String>) -> ClosureBuilder<Self> {
+                ClosureBuilder::new(name.into())
             }
         }
 
-        impl $start for MethodTable<$kind> {
+        impl $start for ClosureBuilder<$kind> {
             type Builder = Builder<Self, $kind>;
         }
     )+};
