@@ -310,6 +310,10 @@ pub mod guide {
     pub mod testing {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/configuration.md")]
+    pub mod configuration {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/tuning.md")]
     pub mod tuning {}
 

@@ -50,6 +50,7 @@ mod methods;
 mod middleware;
 mod nested;
 mod network;
+mod options;
 mod other_languages;
 mod parts;
 mod process;

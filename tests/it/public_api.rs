@@ -35,9 +35,10 @@ const FOREIGN_CRATES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "serde_core",
-        &["palm::Json", "palm::MessagePack"],
-        "values in these formats",
+        &[],
+        "options, and values as JSON and MessagePack",
     ),
+    ("clap_builder", &[], "options as arguments"),
     ("prost", &["palm::Protobuf"], "messages of users"),
     ("smallvec", &["palm::socket"], "frames"),
     (

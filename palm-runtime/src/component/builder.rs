@@ -19,6 +19,7 @@ use crate::failure::CallFailure;
 use crate::http::{Gateway, GatewayOptions, Listener};
 use crate::link::client::Prefetch;
 use crate::method::Shape;
+use crate::options::builder_options;
 use crate::parts::PendingLimits;
 
 /// The options of a component of the kind `K`, and its start.
@@ -207,16 +208,6 @@ impl<C, K: Kind> Builder<C, K> {
         }
     }
 
-    /// Sets the component's name. Default: the one in its macro.
-    ///
-    /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`, or `images@node7:4711` if
-    /// its methods are closures and its master is `images`. Later workers of the same type and process have a number
-    /// appended.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
     /// Sets the store of the component's cache. Default: in memory, up to 1 GiB.
     pub fn cache(mut self, store: impl KeyValue) -> Self {
         self.settings.store = Store::new(store);
@@ -242,13 +233,80 @@ impl<C, K: Kind> Builder<C, K> {
 
 settings! { @methods [<C, K: Kind>] Builder<C, K>, [settings] }
 
-impl<C, K: Calls> Builder<C, K> {
-    /// Sets how many calls may run at once. Default: the number of processors. With 0 the component does not start.
-    pub fn concurrency(mut self, calls: usize) -> Self {
-        self.concurrency = calls;
-        self
+builder_options! {
+    "Kind": impl[<C, K: Kind>] Builder<C, K> {
+        /// Sets the component's name. Default: the one in its macro.
+        ///
+        /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`, or `images@node7:4711` if
+        /// its methods are closures and its master is `images`. Later workers of the same type and process have a number
+        /// appended.
+        name: String = |builder, name: impl Into<String>| builder.name = name.into();
     }
+    "Calls": impl[<C, K: Calls>] Builder<C, K> {
+        /// Sets how many calls may run at once. Default: the number of processors. With 0 the component does not start.
+        concurrency: usize = |builder, calls: usize| builder.concurrency = calls;
+    }
+    "Pulls": impl[<C, K: Pulls>] Builder<C, K> {
+        /// Sets the address at which legacy clients push their messages.
+        pull_address: String = |builder, address: impl IntoAddress| builder.pull_address = Some(address.into_address());
+    }
+    "Publishes": impl[<C, K: Publishes>] Builder<C, K> {
+        /// Sets the address at which results are published to legacy peers.
+        pub_address: String = |builder, address: impl IntoAddress| builder.pub_address = Some(address.into_address());
+        /// Sets whether results are published to the components that follow this one (`true`) or to the client (`false`),
+        /// whatever steps the message has.
+        ///
+        /// Default: the steps of each message decide. The result of a step with a further one is published to followers,
+        /// and its caller receives an error if there are none. The result of the last step is sent to the client; a
+        /// pipeline or sink publishes it to followers if the client does not receive answers from it over a link.
+        pipelined: bool = |builder, pipelined: bool| builder.pipelined = Some(pipelined);
+        [group]
+        /// Sets the bounds of results that are kept until their topic has a subscriber. Default: 10 s, 10 000 messages,
+        /// 64 MiB.
+        pending_limits: PendingLimits;
+    }
+    "HasWorkers": impl[<C, K: HasWorkers>] Builder<C, K> {
+        /// Sets the address at which legacy workers pull tasks.
+        worker_push_address: String =
+            |builder, address: impl IntoAddress| builder.worker_push_address = Some(address.into_address());
+        /// Sets the address at which legacy workers push results.
+        worker_pull_address: String =
+            |builder, address: impl IntoAddress| builder.worker_pull_address = Some(address.into_address());
+    }
+    "Follows": impl[<C, K: Follows>] Builder<C, K> {
+        /// Follows the component with this `pub_address`.
+        ///
+        /// Either this or [`follow`](Self::follow) is required, once: a pipeline or hub follows a single component.
+        sub_address: String = |builder, address: impl IntoAddress| builder.sources.push(StreamSource {
+            address: StreamAddress::Publisher(address.into_address()),
+            previous: None,
+        });
+        /// Sets the topic to follow: the name of the component upstream, unless its hook `handle_stream` publishes under
+        /// other topics. Required with [`sub_address`](Self::sub_address).
+        previous: String = |builder, topic: impl Into<String>| builder.previous = Some(topic.into());
+        /// Follows the component with this `db_address`, where its name and `pub_address` are discovered.
+        ///
+        /// A pipeline or hub follows a single component; a sink follows several.
+        follow: String = |builder, db_address: impl IntoAddress| builder.sources.push(StreamSource {
+            address: StreamAddress::Component(db_address.into_address()),
+            previous: None,
+        });
+    }
+    "Worker": impl[<C>] Builder<C, Worker> {
+        /// Sets how many tasks the worker fetches besides those that it runs, so that it does not wait for the next one.
+        ///
+        /// Default: as many as it completes in 10 ms, at most 1000, and none if a task takes longer, since other workers
+        /// cannot run prefetched tasks. Only over a link, see [`LinkOptions`](crate::LinkOptions).
+        prefetch: u64 = |builder, tasks: u64| builder.prefetch = Prefetch::Fixed(tasks);
+        /// Sets the address at which the master pushes tasks, its `worker_push_address`. Default: discovered at `db_address`.
+        push_address: String = |builder, address: impl IntoAddress| builder.push_address = Some(address.into_address());
+        /// Sets the address at which the master pulls results, its `worker_pull_address`. Default: discovered at
+        /// `db_address`.
+        pull_address: String = |builder, address: impl IntoAddress| builder.pull_address = Some(address.into_address());
+    }
+}
 
+impl<C, K: Calls> Builder<C, K> {
     /// Puts a layer around the calls of methods: any [`tower::Layer`] whose service receives a
     /// [`CallRequest`](crate::middleware::CallRequest). Default: none.
     ///
@@ -287,56 +345,10 @@ impl<C, K: Calls> Builder<C, K> {
     }
 }
 
-impl<C, K: Pulls> Builder<C, K> {
-    /// Sets the address at which legacy clients push their messages.
-    pub fn pull_address(mut self, address: impl IntoAddress) -> Self {
-        self.pull_address = Some(address.into_address());
-        self
-    }
-}
-
 impl<C, K: Publishes> Builder<C, K> {
-    /// Sets the address at which results are published to legacy peers.
-    pub fn pub_address(mut self, address: impl IntoAddress) -> Self {
-        self.pub_address = Some(address.into_address());
-        self
-    }
-
-    /// Sets whether results are published to the components that follow this one (`true`) or to the client (`false`),
-    /// whatever steps the message has.
-    ///
-    /// Default: the steps of each message decide. The result of a step with a further one is published to followers,
-    /// and its caller receives an error if there are none. The result of the last step is sent to the client; a
-    /// pipeline or sink publishes it to followers if the client does not receive answers from it over a link.
-    pub fn pipelined(mut self, pipelined: bool) -> Self {
-        self.pipelined = Some(pipelined);
-        self
-    }
-
     /// Sets whether results are published to the client: the opposite of [`pipelined`](Self::pipelined).
     pub fn to_client(self, to_client: bool) -> Self {
         self.pipelined(!to_client)
-    }
-
-    /// Sets the bounds of results that are kept until their topic has a subscriber. Default: 10 s, 10 000 messages,
-    /// 64 MiB.
-    pub fn pending_limits(mut self, limits: PendingLimits) -> Self {
-        self.pending_limits = limits;
-        self
-    }
-}
-
-impl<C, K: HasWorkers> Builder<C, K> {
-    /// Sets the address at which legacy workers pull tasks.
-    pub fn worker_push_address(mut self, address: impl IntoAddress) -> Self {
-        self.worker_push_address = Some(address.into_address());
-        self
-    }
-
-    /// Sets the address at which legacy workers push results.
-    pub fn worker_pull_address(mut self, address: impl IntoAddress) -> Self {
-        self.worker_pull_address = Some(address.into_address());
-        self
     }
 }
 
@@ -398,37 +410,6 @@ impl<C, K: HasWorkers> Builder<C, K> {
     }
 }
 
-impl<C, K: Follows> Builder<C, K> {
-    /// Follows the component with this `pub_address`.
-    ///
-    /// Either this or [`follow`](Self::follow) is required, once: a pipeline or hub follows a single component.
-    pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
-        self.sources.push(StreamSource {
-            address: StreamAddress::Publisher(address.into_address()),
-            previous: None,
-        });
-        self
-    }
-
-    /// Sets the topic to follow: the name of the component upstream, unless its hook `handle_stream` publishes under
-    /// other topics. Required with [`sub_address`](Self::sub_address).
-    pub fn previous(mut self, topic: impl Into<String>) -> Self {
-        self.previous = Some(topic.into());
-        self
-    }
-
-    /// Follows the component with this `db_address`, where its name and `pub_address` are discovered.
-    ///
-    /// A pipeline or hub follows a single component; a sink follows several.
-    pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
-        self.sources.push(StreamSource {
-            address: StreamAddress::Component(db_address.into_address()),
-            previous: None,
-        });
-        self
-    }
-}
-
 impl<C> Builder<C, Sink> {
     /// Adds a stream to follow: the topic `previous` of the component whose `pub_address` is `sub_address`.
     ///
@@ -447,30 +428,6 @@ impl<C> Builder<C, Sink> {
             address: StreamAddress::Component(db_address.into_address()),
             previous: None,
         });
-        self
-    }
-}
-
-impl<C> Builder<C, Worker> {
-    /// Sets how many tasks the worker fetches besides those that it runs, so that it does not wait for the next one.
-    ///
-    /// Default: as many as it completes in 10 ms, at most 1000, and none if a task takes longer, since other workers
-    /// cannot run prefetched tasks. Only over a link, see [`LinkOptions`](crate::LinkOptions).
-    pub fn prefetch(mut self, tasks: u64) -> Self {
-        self.prefetch = Prefetch::Fixed(tasks);
-        self
-    }
-
-    /// Sets the address at which the master pushes tasks, its `worker_push_address`. Default: discovered at `db_address`.
-    pub fn push_address(mut self, address: impl IntoAddress) -> Self {
-        self.push_address = Some(address.into_address());
-        self
-    }
-
-    /// Sets the address at which the master pulls results, its `worker_pull_address`. Default: discovered at
-    /// `db_address`.
-    pub fn pull_address(mut self, address: impl IntoAddress) -> Self {
-        self.pull_address = Some(address.into_address());
         self
     }
 }

@@ -6,6 +6,8 @@ use crate::component_kind::ComponentKind;
 pub trait Kind: Send + Sync + 'static {
     /// The kind as a value.
     const KIND: ComponentKind;
+    /// The names of the traits that it has, and its own: the tags of its options.
+    const HAS: &'static [&'static str];
 }
 
 macro_rules! kinds {
@@ -19,6 +21,7 @@ macro_rules! kinds {
 
             impl Kind for $name {
                 const KIND: ComponentKind = ComponentKind::$name;
+                const HAS: &'static [&'static str] = &["Kind", stringify!($name), $(stringify!($has)),*];
             }
 
             $(impl $has for $name {})*

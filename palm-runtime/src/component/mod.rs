@@ -13,6 +13,8 @@ mod dedicated_thread;
 mod description;
 mod handle;
 mod kind;
+#[cfg(any(feature = "serde", feature = "clap"))]
+mod options;
 mod part_registration;
 mod settings;
 mod start;
@@ -33,6 +35,11 @@ pub use description::Description;
 pub use handle::ComponentHandle;
 pub(crate) use kind::Kind;
 pub use kind::{Pipeline, Server, Sink, Worker};
+#[cfg(any(feature = "serde", feature = "clap"))]
+pub use options::{
+    ComponentOptions, HubOptions, MasterOptions, PipelineOptions, ServerOptions, SinkOptions,
+    WorkerOptions,
+};
 pub use part_registration::{InboundEntry, OutboundEntry};
 pub use start_future::StartFuture;
 pub use template::ServerTemplate;

@@ -2,7 +2,15 @@
 //!
 //! [`options!`] declares such a struct. An option that is added later breaks no program, because nobody can name the
 //! fields outside of palm. The declaration is the only place that names an option: its field, its default, its method
-//! and the method's documentation come from there.
+//! with its documentation, its key in a file (feature `serde`), its argument and its environment variable (feature
+//! `clap`) come from there.
+
+#[cfg(feature = "clap")]
+pub(crate) mod command_line;
+#[cfg(feature = "serde")]
+pub(crate) mod file;
+#[cfg(any(feature = "serde", feature = "clap"))]
+pub(crate) mod value;
 
 /// Declares a struct of options, each as `name: Type = default`.
 ///
@@ -29,6 +37,47 @@ macro_rules! options {
         }
 
         $crate::options::options! { @methods [] $name, [] $options }
+        $crate::options::options! { @forms $name }
+    };
+    (@forms $name:ident) => {
+        #[cfg(feature = "serde")]
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let mut options = Self::default();
+                $crate::options::file::read(deserializer, &$crate::options::describe::<Self>(), |name, value| {
+                    $crate::options::assign(&mut options, name, &value)
+                })?;
+                Ok(options)
+            }
+        }
+
+        #[cfg(feature = "clap")]
+        impl ::clap::FromArgMatches for $name {
+            fn from_arg_matches(matches: &::clap::ArgMatches) -> Result<Self, ::clap::Error> {
+                let mut options = Self::default();
+                options.update_from_arg_matches(matches)?;
+                Ok(options)
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &::clap::ArgMatches) -> Result<(), ::clap::Error> {
+                $crate::options::command_line::read(matches, &$crate::options::describe::<Self>(), |name, value| {
+                    $crate::options::assign(self, name, &value)
+                })
+            }
+        }
+
+        #[cfg(feature = "clap")]
+        impl ::clap::Args for $name {
+            fn augment_args(command: ::clap::Command) -> ::clap::Command {
+                $crate::options::command_line::augment(command, $crate::options::describe::<Self>(), |name, value| {
+                    $crate::options::assign(&mut Self::default(), name, value)
+                })
+            }
+
+            fn augment_args_for_update(command: ::clap::Command) -> ::clap::Command {
+                Self::augment_args(command)
+            }
+        }
     };
     (
         $(#[$meta:meta])*
@@ -56,6 +105,36 @@ macro_rules! options {
                 Self {
                     $($option: $default,)*
                     $($internal: $internal_default,)*
+                }
+            }
+        }
+
+        #[cfg(any(feature = "serde", feature = "clap"))]
+        impl $crate::options::value::OptionValue for $name {
+            fn describe(
+                name: &str,
+                _: &'static str,
+                list: &mut Vec<$crate::options::value::Described>,
+            ) {
+                $(<$type as $crate::options::value::OptionValue>::describe(
+                    &$crate::options::join(name, stringify!($option)),
+                    concat!($($doc, "\n",)*),
+                    list,
+                );)*
+            }
+
+            fn assign(
+                &mut self,
+                _: &str,
+                path: &str,
+                value: &$crate::options::value::Value,
+            ) -> Result<(), String> {
+                let (option, inner) = $crate::options::value::split(path);
+                match option {
+                    $(stringify!($option) => {
+                        $crate::options::value::OptionValue::assign(&mut self.$option, option, inner, value)
+                    })*
+                    _ => unreachable!("options are checked against their names"),
                 }
             }
         }
@@ -101,3 +180,109 @@ macro_rules! options {
     };
 }
 pub(crate) use options;
+
+/// Declares options of a builder, each as `name: Type = |builder, value: Parameter| set;`.
+///
+/// A block has the methods of a type, and a tag that says which kinds of components have its options. `Type` is that
+/// of values in a file. `[group] name: Type;` declares an option that is a struct of options, in a field of that name.
+///
+/// With the features `serde` and `clap`, `describe_options` lists the options of some tags, `check_option` checks a value,
+/// and `assign_option` sets one.
+macro_rules! builder_options {
+    ($($tag:literal: impl[$($generics:tt)*] $owner:ty {
+        $($(#[doc = $doc:expr])* $option:ident: $type:ty = |$builder:ident, $value:ident: $parameter:ty| $set:expr;)*
+        $([group] $(#[doc = $group_doc:expr])* $group:ident: $group_type:ty;)*
+    })*) => {
+        $(impl $($generics)* $owner {
+            $(
+                $(#[doc = $doc])*
+                pub fn $option(mut self, $value: $parameter) -> Self {
+                    let $builder = &mut self;
+                    $set;
+                    self
+                }
+            )*
+            $(
+                $(#[doc = $group_doc])*
+                pub fn $group(mut self, $group: $group_type) -> Self {
+                    self.$group = $group;
+                    self
+                }
+            )*
+        })*
+
+        #[cfg(any(feature = "serde", feature = "clap"))]
+        pub(super) fn describe_options(tags: &[&str], list: &mut Vec<$crate::options::value::Described>) {
+            use $crate::options::value::OptionValue;
+            $(if tags.contains(&$tag) {
+                $(<$type as OptionValue>::describe(stringify!($option), concat!($($doc, "\n",)*), list);)*
+                $(<$group_type as OptionValue>::describe(stringify!($group), "", list);)*
+            })*
+        }
+
+        #[cfg(any(feature = "serde", feature = "clap"))]
+        #[allow(unreachable_patterns, reason = "kinds have options of the same name")]
+        pub(super) fn check_option(name: &str, value: &$crate::options::value::Value) -> Result<(), String> {
+            use $crate::options::value::{OptionValue, split};
+            let (option, inner) = split(name);
+            match option {
+                $($(stringify!($option) => <$type>::default().assign(option, inner, value),)*
+                $(stringify!($group) => <$group_type>::default().assign(option, inner, value),)*)*
+                _ => unreachable!("options are checked against their names"),
+            }
+        }
+
+        #[cfg(any(feature = "serde", feature = "clap"))]
+        #[allow(unreachable_patterns, reason = "kinds have options of the same name")]
+        #[allow(clippy::useless_conversion, reason = "methods accept any text")]
+        pub(super) fn assign_option<C, K>(
+            builder: &mut Builder<C, K>,
+            name: &str,
+            value: &$crate::options::value::Value,
+        ) -> Result<(), String> {
+            use $crate::options::value::{OptionValue, read, split};
+            let (option, inner) = split(name);
+            match option {
+                $($(stringify!($option) => {
+                    let ($builder, $value) = (builder, read::<$type>(option, value)?);
+                    $set;
+                })*
+                $(stringify!($group) => builder.$group.assign(option, inner, value)?,)*)*
+                _ => unreachable!("options are checked against their names"),
+            }
+            Ok(())
+        }
+    };
+}
+pub(crate) use builder_options;
+
+#[cfg(any(feature = "serde", feature = "clap"))]
+mod names {
+    use super::value::{Described, OptionValue, Value};
+
+    /// Returns the name of an option within a group.
+    pub(crate) fn join(group: &str, name: &str) -> String {
+        match group {
+            "" => name.to_owned(),
+            _ => format!("{group}.{name}"),
+        }
+    }
+
+    /// Returns all options of a struct.
+    pub(crate) fn describe<T: OptionValue>() -> Vec<Described> {
+        let mut list = Vec::new();
+        T::describe("", "", &mut list);
+        list
+    }
+
+    /// Sets an option of a struct by its name.
+    pub(crate) fn assign(
+        options: &mut impl OptionValue,
+        name: &str,
+        value: &Value,
+    ) -> Result<(), String> {
+        options.assign("", name, value)
+    }
+}
+#[cfg(any(feature = "serde", feature = "clap"))]
+pub(crate) use names::{assign, describe, join};

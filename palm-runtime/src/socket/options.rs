@@ -7,6 +7,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::network::NetworkTrust;
 use crate::options::options;
+#[cfg(any(feature = "serde", feature = "clap"))]
+use crate::options::value::{Described, OptionValue, Value, invalid};
 
 /// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
 ///
@@ -28,6 +30,31 @@ pub enum Backend {
     #[cfg(not(any(feature = "omq", feature = "zeromq")))]
     #[default]
     None,
+}
+
+#[cfg(any(feature = "serde", feature = "clap"))]
+impl OptionValue for Backend {
+    fn describe(name: &str, doc: &'static str, list: &mut Vec<Described>) {
+        list.push(Described {
+            name: name.to_owned(),
+            doc,
+            form: "BACKEND",
+        });
+    }
+
+    fn assign(&mut self, name: &str, _: &str, value: &Value) -> Result<(), String> {
+        *self = match value {
+            #[cfg(feature = "omq")]
+            Value::Text(backend) if backend == "omq" => Self::Omq,
+            #[cfg(feature = "zeromq")]
+            Value::Text(backend) if backend == "zeromq" => Self::Zeromq,
+            _ => {
+                let expected = "a backend that is built: \"omq\" or \"zeromq\"";
+                return Err(invalid(name, value, expected));
+            }
+        };
+        Ok(())
+    }
 }
 
 options! {
