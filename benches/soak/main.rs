@@ -28,17 +28,20 @@ mod chaos;
 mod components;
 mod member;
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use futures_util::future::join_all;
 use palm::prelude::*;
 use palm::testing::Faults;
+use tokio::sync::Mutex;
 
 use member::{Member, signal};
 use support::memory_kib;
 
 /// Largest number of calls of a job.
-const CALLS: usize = 1_000_000;
+const MAX_JOB_CALLS: u64 = 100_000;
 
 /// Time within which all calls under way must be answered after the last fault.
 const LAST: Duration = Duration::from_secs(60);
@@ -92,67 +95,63 @@ fn number(text: &str) -> u64 {
     text.parse().expect("a number")
 }
 
-/// Runs a client that makes one job after another until the end. Each call must be answered so many times. Returns the
-/// number of calls.
-async fn calls(client: Client, steps: &'static str, end: Instant, times: u8) -> usize {
-    let mut called = 0;
-    while Instant::now() < end {
-        let arguments = (0..CALLS)
-            .take_while(move |_| Instant::now() < end)
-            .map(|call| call.to_string());
-        let mut job = client.job(steps, arguments).timeout(LAST);
-        if times > 1 {
-            // The stream is copied, so the job must state its number of answers.
-            job = client.job(steps, (0..20_000).map(|call| call.to_string()));
-            job = job.expect_answers(20_000 * u64::from(times)).timeout(LAST);
+/// The components of a scenario, and the random numbers that choose one for a fault.
+type Members = Mutex<(Vec<Member>, Rng)>;
+
+/// Injects a fault into one of the components.
+async fn inject(members: &Members, fault: &str) -> Result<(), Infallible> {
+    let (members, random) = &mut *members.lock().await;
+    // Messages in other components are lost when those are killed.
+    let is_for_workers = matches!(fault, "kill" | "stop");
+    let members = members.iter_mut();
+    let mut members: Vec<_> = members
+        .filter(|member| !is_for_workers || member.role == "worker")
+        .collect();
+    let member = members.swap_remove(random.usize(..members.len()));
+    let time = Duration::from_millis(random.u64(50..3500));
+    eprintln!("{fault}, {} at {}, {time:?}", member.role, member.at);
+    let proxy = || member.proxy.as_ref().expect("each has one");
+    match fault {
+        "restart" => member.restart().await,
+        "kill" => member.kill(),
+        "stop" => member.stop_for(time).await,
+        "cut" => proxy().cut().await,
+        "hold" => {
+            proxy().hold();
+            tokio::time::sleep(time).await;
+            proxy().release();
         }
-        let mut answered = Vec::new();
-        while let Some(answer) = job.next().await {
-            let answer = answer.expect("it answers");
-            let text = std::str::from_utf8(&answer).expect("it answers text");
-            let call: usize = text.parse().expect("it answers what it got");
-            if answered.len() <= call {
-                answered.resize(call + 1, 0);
-            }
-            answered[call] += 1;
+        _ => {
+            proxy().delay(Duration::ZERO..=Duration::from_millis(random.u64(1..30)));
+            tokio::time::sleep(time).await;
+            proxy().no_delay();
         }
-        let sent = job.progress().sent as usize;
-        assert_eq!(answered.len(), sent, "calls have no answer");
-        for (what, wrong) in [
-            (
-                "not often enough",
-                answered.iter().position(|&count| count < times),
-            ),
-            (
-                "too often",
-                answered.iter().position(|&count| count > times),
-            ),
-        ] {
-            assert_eq!(wrong, None, "call answered {what}");
-        }
-        called += sent;
     }
-    called
+    Ok(())
 }
 
 async fn soak(scenario: &str, seconds: u64, seed: u64) {
     println!("{scenario}: seed {seed}");
     let faults = Faults::seeded(seed);
-    let mut random = Rng::with_seed(seed);
-    let end = Instant::now() + Duration::from_secs(seconds);
     let mut members = Vec::new();
-    let mut clients = Vec::new();
-    let mut client = async |first: (&'static str, &Member), last: &Member, steps, times| {
+    let mut soaks = Vec::new();
+    let duration = Duration::from_secs(seconds);
+    let connect = async |first: (&'static str, &Member), last: &Member| {
         let client = Client::builder(first.0, first.1.address()).answered_by(last.address());
-        let client = client.connect().await.expect("it connects");
-        clients.push(tokio::spawn(calls(client, steps, end, times)));
+        client.connect().await.expect("it connects")
+    };
+    let soak_of = |client: Client, steps: &str| {
+        let soak = faults.soak(client, steps).duration(duration);
+        soak.max_job_calls(MAX_JOB_CALLS).answer_timeout(LAST)
     };
     match scenario {
         "workers" => {
             let master = Member::start("master", &["answers"], &faults).await;
-            for _ in 0..2 {
-                client(("master", &master), &master, "master.step", 1).await;
-            }
+            let [one, other] = [
+                connect(("master", &master), &master).await,
+                connect(("master", &master), &master).await,
+            ];
+            soaks.push(soak_of(one, "master.step").client(other));
             for _ in 0..4 {
                 members.push(Member::start("worker", &[master.address()], &faults).await);
             }
@@ -164,7 +163,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
             let two = Member::start("pipeline", &["two", one.address()], &faults).await;
             let sink = Member::start("sink", &[two.address()], &faults).await;
             let steps = "server.step one.step two.step sink.step";
-            client(("server", &server), &sink, steps, 1).await;
+            soaks.push(soak_of(connect(("server", &server), &sink).await, steps));
             members.extend([server, one, two, sink]);
         }
         "tee" => {
@@ -174,7 +173,8 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
             let sink = Member::start("sink", &[one.address(), two.address()], &faults).await;
             // Both pipelines receive each call.
             let steps = "server.step pipeline.step sink.step";
-            client(("server", &server), &sink, steps, 2).await;
+            let client = connect(("server", &server), &sink).await;
+            soaks.push(soak_of(client, steps).copies(2));
             members.extend([server, one, two, sink]);
         }
         "chain" => {
@@ -182,73 +182,49 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
             let downstream =
                 Member::start("pipeline", &["pipeline", master.address()], &faults).await;
             let worker = Member::start("worker", &[master.address()], &faults).await;
-            client(
-                ("master", &master),
-                &downstream,
-                "master.step pipeline.step",
-                1,
-            )
-            .await;
+            let client = connect(("master", &master), &downstream).await;
+            soaks.push(soak_of(client, "master.step pipeline.step"));
             let server = Member::start("server", &[], &faults).await;
             let hub = Member::start("hub", &[server.address()], &faults).await;
             let hand = Member::start("worker", &[hub.address()], &faults).await;
-            client(("server", &server), &hub, "server.step hub.step", 1).await;
+            let client = connect(("server", &server), &hub).await;
+            soaks.push(soak_of(client, "server.step hub.step"));
             members.extend([master, downstream, worker, server, hub, hand]);
         }
         _ => panic!("no scenario `{scenario}`"),
     }
     let memory: Vec<_> = members.iter().map(Member::memory_kib).collect();
-    let mut did = [0_u32; 6];
-    while Instant::now() < end {
-        let pause = Duration::from_millis(random.u64(100..1500));
-        tokio::time::sleep(pause).await;
-        let count = members.len();
-        let member = &mut members[random.usize(..count)];
-        let fault = random.usize(..6);
-        let while_ = Duration::from_millis(random.u64(50..3500));
-        let what = ["restarts", "kill", "stop", "cut", "hold", "delay"][fault];
-        let left = end.saturating_duration_since(Instant::now());
-        eprintln!(
-            "{left:.1?} left: {what}, {} at {}, {while_:?}",
-            member.role, member.at
-        );
-        match (fault, &member.proxy) {
-            (0, _) => member.restart().await,
-            // Messages in other components are lost when those are killed.
-            (1, _) if member.role == "worker" => member.kill(),
-            (2, _) if member.role == "worker" => member.stop_for(while_).await,
-            (3, Some(proxy)) => proxy.cut().await,
-            (4, Some(proxy)) => {
-                proxy.hold();
-                tokio::time::sleep(while_).await;
-                proxy.release();
-            }
-            (5, Some(proxy)) => {
-                proxy.delay(Duration::ZERO..=Duration::from_millis(random.u64(1..30)));
-                tokio::time::sleep(while_).await;
-                proxy.no_delay();
-            }
-            _ => continue,
-        }
-        did[fault] += 1;
+    let has_workers = members.iter().any(|member| member.role == "worker");
+    let members = Mutex::new((members, Rng::with_seed(seed)));
+    let mut injected = vec!["restart", "cut", "hold", "delay"];
+    if has_workers {
+        injected.extend(["kill", "stop"]);
     }
-    let mut called = 0;
-    for client in clients {
-        let done = tokio::time::timeout(2 * LAST, client).await;
-        called += done.expect("all is answered in time").expect("each once");
+    // Scenarios with several routes have one soak for each, of which the first injects the faults.
+    let (first, others) = (soaks.remove(0), soaks);
+    let first = injected.iter().fold(first, |soak, &fault| {
+        soak.fault(fault, async || inject(&members, fault).await)
+    });
+    let soaks = std::iter::once(first)
+        .chain(others)
+        .map(palm::testing::Soak::run);
+    let reports = tokio::time::timeout(duration + 3 * LAST, join_all(soaks)).await;
+    let reports = reports.expect("all is answered in time");
+    for report in &reports {
+        println!("{scenario}: {report}");
+        report.assert_all_answered();
     }
-    let [restarted, killed, stopped, cut, held, delayed] = did;
-    println!(
-        "{scenario}: {called} calls; {restarted} restarts, {killed} kills, {stopped} stops, {cut} cuts, {held} holds, {delayed} delays"
-    );
     // A soak without calls and faults would prove nothing.
-    let (least_calls, least_faults) = (50 * seconds as usize, seconds as u32 / 10);
+    let called: u64 = reports.iter().map(palm::testing::SoakReport::calls).sum();
+    let count = |fault: &&str| reports[0].faults(fault);
+    let faults: u64 = injected.iter().map(count).sum();
+    let (least_calls, least_faults) = (50 * seconds, seconds / 10);
     assert!(called >= least_calls, "{least_calls} calls would be enough");
-    let faults: u32 = did.iter().sum();
     assert!(
         faults >= least_faults,
         "{least_faults} faults would be enough"
     );
+    let (members, _) = members.into_inner();
     for (mut member, before) in members.into_iter().zip(memory) {
         member.check_alive();
         let (role, now) = (member.role, member.memory_kib());
