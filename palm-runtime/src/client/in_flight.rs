@@ -359,6 +359,9 @@ impl InFlightCalls {
 
     /// Delivers each answer to its call. Waits while the queue of a job is full.
     pub(super) async fn deliver(&self, batches: Vec<AnswerBatch>) {
+        if batches.is_empty() {
+            return;
+        }
         self.delivered.fetch_add(1, Ordering::Relaxed);
         for AnswerBatch { number, answers } in batches {
             if let Some((job, mut deliveries)) = self.route(number, answers.into_iter()) {
@@ -465,6 +468,14 @@ mod tests {
         drop(late);
         assert_eq!(cancellations.recv().await.as_deref(), Some("id/0"));
         assert_eq!(cancellations.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn event_without_answers_does_not_count_as_delivered() {
+        let answers = InFlightCalls::new("id".into(), mpsc::channel(1).0);
+        let before = answers.delivered();
+        answers.deliver(Vec::new()).await;
+        assert_eq!(answers.delivered(), before);
     }
 
     #[tokio::test]
