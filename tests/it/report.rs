@@ -171,6 +171,23 @@ fn inspector_finds_components_up_and_downstream_from_any_of_them() {
 }
 
 #[test]
+fn inspector_asks_further_components_that_no_other_leads_to() {
+    check(async {
+        let one = Echo.bind(ANY).spawn().await.unwrap();
+        let other = Echo.bind(ANY).spawn().await.unwrap();
+        let mut inspector = Inspector::new(one.db_address()).unwrap();
+        let alone = soon("the component", inspector.inspect()).await;
+        assert_eq!(alone.components.len(), 1);
+        inspector.begin_also_at([other.db_address(), one.db_address(), "nowhere"]);
+        let both = soon("the components", inspector.inspect()).await;
+        assert_eq!(both.reports().count(), 2, "{both:#?}");
+        assert_eq!(both.components.len(), 2);
+        other.shutdown().await.unwrap();
+        one.shutdown().await.unwrap();
+    });
+}
+
+#[test]
 fn address_without_a_component_is_reported_with_its_cause() {
     check(async {
         let answer = soon("an answer", inspect::inspect("tcp://127.0.0.1:9"))

@@ -51,6 +51,17 @@ impl Rates {
         self.latest.as_ref()
     }
 
+    /// Returns the report before the newest one, if it is one of the same run.
+    pub fn earlier(&self) -> Option<&Report> {
+        self.earlier.as_ref()
+    }
+
+    /// Returns the state of an edge of the newest report in the report before, if it is the same session.
+    pub fn earlier_edge(&self, edge: &Edge) -> Option<&Edge> {
+        let mut edges = self.earlier.iter().flat_map(|report| &report.edges);
+        edges.find(|it| is_same_session(it, edge))
+    }
+
     /// Returns the time between the two newest reports of this run of the component: since its start if there is one.
     pub fn period(&self) -> Duration {
         let uptime = |report: &Report| report.uptime;
@@ -70,11 +81,10 @@ impl Rates {
     /// Returns by how much a counter of an edge of the newest report has grown per second. A session that was opened
     /// since the report before is measured since then.
     pub fn edge_rate(&self, edge: &Edge, counter: impl Fn(&Edge) -> u64) -> f64 {
-        let Some(earlier) = &self.earlier else {
+        if self.earlier.is_none() {
             return 0.0;
-        };
-        let mut before = earlier.edges.iter().filter(|it| is_same_session(it, edge));
-        let before = before.next().map(&counter).unwrap_or_default();
+        }
+        let before = self.earlier_edge(edge).map(&counter).unwrap_or_default();
         let grown = counter(edge).saturating_sub(before);
         grown as f64 / self.period().as_secs_f64()
     }

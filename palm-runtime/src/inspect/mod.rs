@@ -66,6 +66,7 @@ const MAX_CONCURRENT: usize = 64;
 #[derive(Debug)]
 pub struct Inspector {
     first: Address,
+    further: Vec<Address>,
     options: SocketOptions,
     connections: HashMap<Address, Request>,
 }
@@ -130,6 +131,7 @@ impl Inspector {
     pub fn new(address: impl IntoAddress) -> Result<Self, AddressError> {
         Ok(Self {
             first: address.into_address()?,
+            further: Vec::new(),
             options: SocketOptions::default(),
             connections: HashMap::new(),
         })
@@ -140,6 +142,13 @@ impl Inspector {
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.options = options;
         self
+    }
+
+    /// Sets further addresses at which [`inspect`](Self::inspect) begins: with those that it has found before, it asks a
+    /// component also if no other one leads to it any more. Texts that are not addresses are left out.
+    pub fn begin_also_at<'a>(&mut self, addresses: impl IntoIterator<Item = &'a str>) {
+        let addresses = addresses.into_iter().filter_map(|it| it.parse().ok());
+        self.further = addresses.collect();
     }
 
     /// Asks the first component for its report.
@@ -166,8 +175,9 @@ impl Inspector {
         let end = Instant::now() + WALK_TIMEOUT;
         let mut cluster = Cluster::default();
         let mut connections = std::mem::take(&mut self.connections);
-        let mut found = HashSet::from([self.first.clone()]);
-        let mut next = vec![self.first.clone()];
+        let first = std::iter::once(&self.first).chain(&self.further);
+        let mut found: HashSet<_> = first.take(MAX_COMPONENTS).cloned().collect();
+        let mut next: Vec<_> = found.iter().cloned().collect();
         let mut asked = FuturesUnordered::new();
         loop {
             while asked.len() < MAX_CONCURRENT
