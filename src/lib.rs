@@ -22,7 +22,7 @@
 //! | test components | [`testing`]; chapter: [`guide::testing`] |
 //! | find the cause of an error | [`guide::errors`] |
 //! | write a peer in another language | [`guide::protocol`] |
-//! | observe a component | [`logging`], [`ComponentHandle::metrics`], [`components`] |
+//! | observe a component, or a cluster | chapter: [`guide::observe`]; [`inspect`](mod@inspect), [`report`], [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
 #[cfg(feature = "json")]
 pub use palm_runtime::Json;
@@ -312,6 +312,10 @@ pub mod guide {
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/configuration.md")]
     pub mod configuration {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/observe.md")]
+    pub mod observe {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/tuning.md")]

@@ -1,0 +1,265 @@
+//! The arguments of the command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use palm::socket::Address;
+use palm::{IntoSteps, Steps};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  a component does not answer, or a call failed
+  2  the arguments are wrong
+
+Environment:
+  PALM_ADDRESS  the address of a component, unless an argument states it
+  NO_COLOR      if set, nothing is coloured
+  PALM_LOG      the level of log messages, such as `debug`; they are written to standard error";
+
+/// Looks into a running cluster of palm components, and calls their functions.
+///
+/// An ADDRESS is the `db_address` of any component, such as tcp://127.0.0.1:5559. The others are found from there.
+#[derive(Debug, Parser)]
+#[command(name = "palm", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+#[non_exhaustive]
+pub enum Command {
+    /// Watch a cluster: its components, what waits between them, and which one slows the others down.
+    Top(Start),
+    /// Show the report of one component, or of the whole cluster.
+    Inspect(Inspect),
+    /// Show the components of a cluster and what waits between them.
+    Graph(Graph),
+    /// Call a function and write its result to standard output.
+    Call(Call),
+    /// Call a function once for each line of standard input, and write a line for each result.
+    Job(Job),
+    /// Read and change the cache of a component.
+    Cache(Cache),
+    /// Write a script that completes the arguments of `palm` in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages to a directory.
+    Man {
+        /// The directory; it is created.
+        directory: PathBuf,
+    },
+}
+
+/// Where a walk begins.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The address of a component.
+    #[arg(env = "PALM_ADDRESS")]
+    pub address: Address,
+}
+
+/// The component that is called.
+#[derive(Debug, Args)]
+pub struct Peer {
+    /// The address of the component.
+    #[arg(short, long, env = "PALM_ADDRESS")]
+    pub address: Address,
+    /// How long to wait for an answer, in seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    pub timeout: Duration,
+    /// How long to wait for the component, in seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
+    pub connect_timeout: Duration,
+}
+
+/// How long rates are measured.
+#[derive(Debug, Args)]
+pub struct Measure {
+    /// How long rates are measured, in seconds; 0 shows no rates.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub measure: Duration,
+}
+
+/// The form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+impl ValueEnum for Output {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Table, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Table => PossibleValue::new("table").help("for people"),
+            Self::Json => PossibleValue::new("json").help("for programs"),
+        })
+    }
+}
+
+/// `palm inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub start: Start,
+    /// Show all components of the cluster.
+    #[arg(long)]
+    pub all: bool,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub measure: Measure,
+}
+
+/// `palm graph`.
+#[derive(Debug, Args)]
+pub struct Graph {
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub start: Start,
+    /// Write the graph in the language of Graphviz, for `dot -Tsvg`.
+    #[arg(long)]
+    pub dot: bool,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub measure: Measure,
+}
+
+/// `palm call`.
+#[derive(Debug, Args)]
+pub struct Call {
+    /// The function, as server.function. Several in quotes, separated by spaces, are called in sequence.
+    #[arg(value_name = "FUNCTION", value_parser = steps)]
+    pub steps: Steps,
+    /// The payload. Without it, all of standard input is the payload.
+    pub payload: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub peer: Peer,
+}
+
+/// `palm job`.
+#[derive(Debug, Args)]
+pub struct Job {
+    /// The function, as server.function. Several in quotes, separated by spaces, are called in sequence.
+    #[arg(value_name = "FUNCTION", value_parser = steps)]
+    pub steps: Steps,
+    /// Each line of standard input is a message, and each result is written as a line. This is the default.
+    #[arg(long, conflicts_with = "null")]
+    pub lines: bool,
+    /// Messages and results end with a NUL character, so that they can contain line breaks.
+    #[arg(short = '0', long)]
+    pub null: bool,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub peer: Peer,
+}
+
+/// `palm cache`.
+#[derive(Debug, Args)]
+pub struct Cache {
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub peer: Peer,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// The subcommands of `palm cache`.
+#[derive(Debug, Subcommand)]
+#[non_exhaustive]
+pub enum CacheCommand {
+    /// Write the value of a key to standard output. Fails if the key does not exist.
+    Get {
+        #[expect(missing_docs)]
+        key: String,
+    },
+    /// Set the value of a key.
+    Set {
+        #[expect(missing_docs)]
+        key: String,
+        /// The value. Without it, all of standard input is the value.
+        value: Option<String>,
+        /// Time after which the key is deleted, in seconds.
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        ttl: Option<Duration>,
+    },
+    /// Delete a key.
+    Delete {
+        #[expect(missing_docs)]
+        key: String,
+    },
+    /// List the keys with a prefix and their values.
+    Scan {
+        #[expect(missing_docs)]
+        #[arg(default_value = "")]
+        prefix: String,
+        /// The form of the output. In JSON each line is an object; a value that is not text is in base64.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show the changes of the keys with a prefix until interrupted.
+    Watch {
+        #[expect(missing_docs)]
+        #[arg(default_value = "")]
+        prefix: String,
+        /// The form of the output. In JSON each line is an object; a value that is not text is in base64.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn steps(text: &str) -> Result<Steps, palm::StepError> {
+    text.into_steps()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let error = |arguments: &[&str]| {
+            let all = ["palm"].iter().chain(arguments);
+            Arguments::try_parse_from(all).unwrap_err().to_string()
+        };
+        let address = error(&["inspect", "localhost:5559"]);
+        assert!(address.contains("tcp://"), "{address}");
+        let function = error(&["call", "double", "-a", "tcp://127.0.0.1:1"]);
+        assert!(function.contains("server.function"), "{function}");
+        let duration = error(&["graph", "tcp://127.0.0.1:1", "--measure=-1"]);
+        assert!(duration.contains("--measure"), "{duration}");
+    }
+}

@@ -1,0 +1,126 @@
+//! The subcommands. Results are written to standard output, messages to standard error.
+
+mod cache;
+mod call;
+mod documents;
+mod inspect;
+mod top;
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use anstyle::AnsiColor;
+use palm::inspect::Inspector;
+use palm::socket::Address;
+use palm::{CacheError, CallError, ConnectError};
+
+use crate::arguments::{Arguments, Command};
+use crate::text::clean;
+
+/// How long `palm` waits at its end until messages have left, if a result could not be written.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a command has failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A component does not answer.
+    #[error("{address}: {reason}")]
+    Unreachable {
+        /// The address that was asked.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// The component cannot be called.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// Some calls of a job failed. Each was reported.
+    #[error("{failed} of {answers} answers are failures")]
+    Job {
+        /// The failures.
+        failed: u64,
+        /// All answers.
+        answers: u64,
+    },
+    /// The cache could not be read or changed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The key is not in the cache.
+    #[error("the key `{0}` does not exist")]
+    NoKey(String),
+    /// `palm top` draws on a terminal only.
+    #[error("standard output is not a terminal: `palm inspect --all` writes the same once")]
+    NoTerminal,
+    /// Standard input, standard output or a file failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Failure {
+    /// Returns whether the reader of the output has left, as `head` does. That is no failure of the command.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// [`Failure`] says why it failed, and what to do.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Inspect(inspect) => inspect::inspect(inspect).await,
+        Command::Top(start) => top::top(start).await,
+        Command::Graph(graph) => inspect::graph(graph).await,
+        Command::Call(call) => call::call(call).await,
+        Command::Job(job) => call::job(job).await,
+        Command::Cache(cache) => cache::cache(cache).await,
+        Command::Completions { shell } => documents::completions(shell),
+        Command::Man { directory } => documents::man(&directory),
+    }
+}
+
+/// Creates an inspector that begins at this address.
+fn inspector(address: &Address) -> Inspector {
+    Inspector::new(address.clone()).expect("an address is an address")
+}
+
+/// Writes a failure to standard error, with its causes.
+pub fn report(failure: &dyn Error) {
+    let error = AnsiColor::Red.on_default().bold();
+    let mut text = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(source) = cause {
+        // Many errors have the text of their source.
+        let source_text = source.to_string();
+        if !text.contains(&source_text) {
+            text = format!("{text}: {source_text}");
+        }
+        cause = source.source();
+    }
+    // If standard error is closed, there is nobody to tell.
+    let _ = writeln!(
+        anstream::stderr(),
+        "{error}error:{error:#} {}",
+        lines(&text)
+    );
+}
+
+/// Replaces control characters of each line.
+fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(clean).collect();
+    lines.join("\n")
+}
+
+/// Writes to standard output. Buffered output is flushed: the reader may be waiting for it.
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(bytes)?;
+    output.flush()
+}

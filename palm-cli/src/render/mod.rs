@@ -1,0 +1,6 @@
+//! The forms in which reports are shown.
+
+pub mod dot;
+pub mod graph;
+pub mod json;
+pub mod table;
