@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use palm::inspect::{self, Answer, Inspector};
 use palm::prelude::*;
 use palm::report::{EdgeState, Report, Role, State};
 use palm::testing::Cluster;
 
+use super::process::Process;
 use super::setup::{ANY, Gate, check, connect, soon};
 
 /// A worker whose method waits for a gate.
@@ -204,5 +206,209 @@ fn address_without_a_component_is_reported_with_its_cause() {
             panic!("the program does not speak ZeroMQ");
         };
         assert!(reason.contains("sends nothing"), "{reason}");
+    });
+}
+
+/// A step that waits for a gate.
+struct Slow(Gate);
+
+#[palm::pipeline(name = "slow")]
+impl Slow {
+    #[palm::method]
+    async fn wait(&self, text: String) -> String {
+        self.0.pass().await;
+        text
+    }
+}
+
+/// Returns how many messages are in the components, or under way between them.
+fn messages(cluster: &inspect::Cluster) -> u64 {
+    let of = |report: &Report| {
+        let edges = report.edges.iter().map(|edge| edge.waiting.messages);
+        report.messages_inside() + edges.sum::<u64>()
+    };
+    cluster.reports().map(of).sum()
+}
+
+/// Inspects until the components have had `count` messages three times in a row: while messages move, one may be counted
+/// by both sides, or by none.
+async fn settled(inspector: &mut Inspector, count: u64) -> inspect::Cluster {
+    let mut equal = 0;
+    loop {
+        let cluster = soon("the cluster", inspector.inspect()).await;
+        equal = match messages(&cluster) == count {
+            true => equal + 1,
+            false => 0,
+        };
+        if equal == 3 {
+            return cluster;
+        }
+    }
+}
+
+#[test]
+fn each_message_before_a_slow_pipeline_is_in_one_number() {
+    const SENT: usize = 3000;
+    check(async {
+        let gate = Gate::closed();
+        let first = Echo.bind(ANY).spawn().await.unwrap();
+        let slow = Slow(gate.clone())
+            .bind(ANY)
+            .follow(first.db_address())
+            .concurrency(2)
+            .spawn()
+            .await
+            .unwrap();
+        let client = Client::builder("first", first.db_address())
+            .window(SENT)
+            .connect()
+            .await
+            .unwrap();
+        let steps = palm::steps!["first.step", "slow.wait"];
+        let mut answers = std::pin::pin!(
+            client
+                .job(steps, (0..SENT).map(|number| number.to_string()))
+                .try_collect::<Vec<_>>()
+        );
+        let mut inspector = Inspector::new(first.db_address()).unwrap();
+        let cluster = tokio::select! {
+            answers = &mut answers => panic!("the gate is closed: {:?}", answers.map(|it| it.len())),
+            cluster = settled(&mut inspector, SENT as u64) => cluster,
+        };
+        let report = cluster.report("slow").unwrap();
+        assert_eq!(report.function("wait").unwrap().running, 2);
+        // The queue has its limit for one client, and the rest waits ahead of it.
+        let queue = report.part("Executor").unwrap().queue;
+        assert_eq!((queue.messages, queue.limit_messages), (800, 1000));
+
+        gate.open();
+        assert_eq!(soon("the answers", answers).await.unwrap().len(), SENT);
+        settled(&mut inspector, 0).await;
+        slow.shutdown().await.unwrap();
+        first.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn backlog_of_a_stopped_pipeline_is_reported_to_the_message() {
+    const SENT: usize = 2000;
+    check(async {
+        let first = Echo.bind(ANY).spawn().await.unwrap();
+        let mut step = Process::run("step", &[("follow", first.db_address())]).await;
+        let client = Client::builder("first", first.db_address())
+            .window(SENT)
+            .connect()
+            .await
+            .unwrap();
+        let steps = palm::steps!["first.step", "step.mark"];
+        assert_eq!(client.eval(&steps, "x").await.unwrap(), "x step");
+        let mut inspector = Inspector::new(first.db_address()).unwrap();
+        settled(&mut inspector, 0).await;
+
+        step.signal("STOP");
+        let mut answers = std::pin::pin!(
+            client
+                .job(&steps, (0..SENT).map(|number| number.to_string()))
+                .try_collect::<Vec<_>>()
+        );
+        let waiting = async |inspector: &mut Inspector| {
+            let Answer::Report(report) = inspector.inspect_first().await else {
+                panic!("the server runs");
+            };
+            let mut edges = report.edges_of(Role::Subscriber).cloned();
+            edges.find(|edge| edge.name == "step").unwrap()
+        };
+        let reached = async {
+            while waiting(&mut inspector).await.waiting.messages < SENT as u64 {}
+            waiting(&mut inspector).await
+        };
+        let edge = tokio::select! {
+            answers = &mut answers => panic!("the step is stopped: {:?}", answers.map(|it| it.len())),
+            edge = reached => edge,
+        };
+        assert_eq!(edge.waiting.messages, SENT as u64, "{edge:#?}");
+        assert_eq!((edge.sent, edge.acknowledged), (SENT as u64 + 1, 1));
+
+        step.signal("CONT");
+        assert_eq!(soon("the answers", answers).await.unwrap().len(), SENT);
+        settled(&mut inspector, 0).await;
+        step.terminate();
+        step.ended().await;
+        first.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn report_says_what_became_of_the_tasks_of_a_killed_worker() {
+    check(async {
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let worker = [("db_address", master.db_address())];
+        let first = Process::run("linked_worker", &worker).await;
+        let client = connect("master", &master).await;
+        let mut answers = std::pin::pin!(
+            client
+                .job("master.work", ["60000", "1", "2"])
+                .try_collect::<Vec<Bytes>>()
+        );
+        let mut inspector = Inspector::new(master.db_address()).unwrap();
+        let assigned = async {
+            loop {
+                let report = report(master.db_address()).await;
+                let mut workers = report.edges_of(Role::Worker);
+                if tasks(&report) == 3 && workers.any(|edge| edge.waiting.messages > 0) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            answers = &mut answers => panic!("a task takes a minute: {answers:?}"),
+            () = assigned => {}
+        }
+        first.kill();
+        let lost = async {
+            loop {
+                let cluster = inspector.inspect().await;
+                let master = cluster.report("master").unwrap();
+                let mut edges = master.edges_of(Role::Worker);
+                let lost = edges.find(|edge| edge.state == EdgeState::Lost);
+                if let Some(edge) = lost {
+                    return (edge.redelivered, edge.waiting.messages, tasks(master));
+                }
+            }
+        };
+        let (redelivered, waiting, tasks) = tokio::select! {
+            answers = &mut answers => panic!("there is no worker: {answers:?}"),
+            lost = lost => lost,
+        };
+        assert!(redelivered >= 1);
+        assert_eq!((waiting, tasks), (0, 3));
+        master.kill().await;
+    });
+}
+
+#[test]
+fn calls_that_wait_for_the_first_worker_are_reported_with_the_cause() {
+    check(async {
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let mut answers = std::pin::pin!(
+            client
+                .job("master.gated", ["1", "2", "3"])
+                .try_collect::<Vec<Bytes>>()
+        );
+        let waiting = async {
+            loop {
+                let report = report(master.db_address()).await;
+                if report.messages_inside() == 3 && !report.waits.is_empty() {
+                    return report.waits;
+                }
+            }
+        };
+        let waits = tokio::select! {
+            answers = &mut answers => panic!("there is no worker: {answers:?}"),
+            waits = waiting => waits,
+        };
+        assert_eq!(waits, "no worker is connected (3 calls wait)");
+        master.kill().await;
     });
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use histogram::{Config, Histogram, SparseHistogram};
+use histogram::{Bucket, Config, Histogram, SparseHistogram};
 
 use crate::message::proto;
 
@@ -25,6 +25,18 @@ impl Durations {
         Self { histogram, sum_ns }
     }
 
+    /// Returns the histogram of what was recorded, with a sum within 3 %: each duration counts as the middle of its
+    /// bucket, so that recording one costs no second counter.
+    #[doc(hidden)]
+    pub fn estimated(recorded: &Histogram) -> Self {
+        let histogram = SparseHistogram::from(recorded);
+        let middle = |bucket: &Bucket| bucket.start() + (bucket.end() - bucket.start()) / 2;
+        let sums = histogram.iter();
+        let sums = sums.map(|bucket| bucket.count().saturating_mul(middle(&bucket)));
+        let sum_ns = sums.fold(0, u64::saturating_add);
+        Self { histogram, sum_ns }
+    }
+
     /// Returns the number of recorded durations.
     pub fn count(&self) -> u64 {
         self.histogram.count().iter().sum()
@@ -35,7 +47,7 @@ impl Durations {
         self.histogram.is_empty()
     }
 
-    /// Returns the sum of all durations, with a resolution of a nanosecond.
+    /// Returns the sum of all durations; for a function within 3 %.
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_ns)
     }

@@ -70,6 +70,15 @@ impl ReceiveBacklog {
             .min(most)
     }
 
+    /// Returns the messages that no link counts as unread: those from sockets, and those for which credit was returned.
+    pub(super) fn held(&self) -> Usage {
+        let mut held = self.by_sockets;
+        for envelope in &self.unsent {
+            held.add(envelope.usage());
+        }
+        held
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.busy_flows() == 0 && self.full.is_empty() && self.unread.is_empty()
     }

@@ -104,6 +104,8 @@ impl<H: InboundHooks> ReceiveLoop<H> {
                 self.outlet.send_all(&mut self.backlog.unsent).await;
                 return Ok(());
             }
+            let held = self.backlog.held();
+            self.counters.set_held(held.messages, held.bytes);
             if !self.backlog.consumed.is_empty() {
                 source.return_credit(&mut self.backlog.consumed);
             }

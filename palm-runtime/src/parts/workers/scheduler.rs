@@ -285,6 +285,8 @@ impl TaskScheduler<'_> {
     ) -> Result<Option<Bytes>, SocketClosed> {
         let is_alone = legacy.count == 0 && self.links.is_none_or(|links| links.workers() == 0);
         let waiting = tasks.iter().map(|(_, batch)| batch.len()).sum::<usize>();
+        let waiting_bytes = tasks.iter().map(|(_, batch)| batch.bytes()).sum::<usize>();
+        let _held = self.counters.hold(waiting + 1, waiting_bytes + task.len());
         let _unplaced = is_alone.then(|| self.state.unassigned.hold(waiting + 1));
         let task = if may_push { self.numbered(task) } else { task };
         // Decoding copies nothing.
