@@ -63,8 +63,8 @@ impl ComponentHandle {
 
     /// Returns the state of the component, its parts, functions and peers: what `palm inspect` shows.
     ///
-    /// The workers of a master or hub are asked for their reports, at most for half a second if nobody has asked in the
-    /// last 30 s.
+    /// If no report was requested in the last 30 s, a master or hub first asks its workers for theirs, and waits for them
+    /// for half a second at most.
     ///
     /// # Cancel safety
     ///

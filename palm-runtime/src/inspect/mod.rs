@@ -1,8 +1,8 @@
 //! Asks the components of a running cluster for their reports.
 //!
 //! [`Inspector::inspect`] begins at one component and finds the others: upstream by what each follows, and downstream by
-//! its subscribers. Components describe themselves, so no registry, agent or further port is needed, and a cluster that
-//! nobody asks does nothing for it.
+//! its subscribers. Components describe themselves, so no registry, agent or further port is needed. A cluster that
+//! is not asked does no work for it.
 //!
 //! ```
 //! use palm::inspect::{Answer, Inspector};

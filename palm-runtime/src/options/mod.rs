@@ -1,6 +1,6 @@
 //! Options: structs whose fields are private, and are set by methods of the same names.
 //!
-//! [`options!`] declares such a struct. An option that is added later breaks no program, because nobody can name the
+//! [`options!`] declares such a struct. An option that is added later breaks no program, because programs cannot name the
 //! fields outside of palm. The declaration is the only place that names an option: its field, its default, its method
 //! with its documentation, its key in a file (feature `serde`), its argument and its environment variable (feature
 //! `clap`) come from there.

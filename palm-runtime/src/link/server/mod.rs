@@ -616,6 +616,7 @@ impl LinkServer {
         }
         peers.clear();
         state.hello_memory.clear();
+        state.inspection.memory.clear();
         state.connected_workers = 0;
         state.output = ServerOutput::None;
     }
@@ -748,6 +749,7 @@ impl ServerState {
         let mut peer = self.peers.remove(&key)?;
         self.ended_sessions += 1;
         self.hello_memory.release_all(&key);
+        self.inspection.memory.release_all(&key);
         if self.routes.get(&peer.route) == Some(&key) {
             self.routes.remove(&peer.route);
         }

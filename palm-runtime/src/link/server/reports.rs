@@ -1,7 +1,7 @@
 //! What the links of a component report: its edges, and the reports of its workers.
 //!
-//! A master asks its workers for reports once a second, while somebody asks the master: a cluster that nobody observes
-//! sends none.
+//! A master asks its workers for reports once a second, while it is asked itself: a cluster that is not observed sends
+//! none. Reports of workers are bounded in total, and dropped when the observation has ended.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::peer::{LinkPeer, PeerRole};
 use super::{LinkServer, ServerState};
+use crate::budget::Ledger;
 use crate::link::PeerKey;
 use crate::report::{Backlog, Edge, EdgeState, Function, Role, WorkerState};
 
@@ -25,16 +26,50 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Reports of workers that are older than this are not listed.
 const MAX_REPORT_AGE: Duration = Duration::from_secs(10);
 
-/// Whether somebody observes the component, and when its workers are asked for reports.
-#[derive(Debug, Default)]
+/// The most memory that reports of workers may occupy.
+const MAX_REPORTS_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many bytes a decoded report occupies for each byte on the wire, at most about.
+const DECODED_BYTES: usize = 8;
+
+/// Until when the component is observed, and when its workers are asked for reports.
+#[derive(Debug)]
 pub(super) struct Inspection {
     /// Until when workers are asked for reports.
-    observed_until: Option<Instant>,
+    pub(super) observed_until: Option<Instant>,
     requested_at: Option<Instant>,
     ticked_at: Option<Instant>,
+    /// The memory of the reports, by session.
+    pub(super) memory: Ledger<PeerKey>,
+}
+
+impl Default for Inspection {
+    fn default() -> Self {
+        Self {
+            observed_until: None,
+            requested_at: None,
+            ticked_at: None,
+            memory: Ledger::new(MAX_REPORTS_BYTES),
+        }
+    }
 }
 
 impl Inspection {
+    fn is_observed(&self, now: Instant) -> bool {
+        self.observed_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns whether the observation has ended, and there may be reports of workers. Only the first call returns
+    /// `true`.
+    pub(super) fn has_ended(&mut self, now: Instant) -> bool {
+        let has_ended = self.observed_until.is_some() && !self.is_observed(now);
+        if has_ended {
+            self.observed_until = None;
+            self.memory.clear();
+        }
+        has_ended
+    }
+
     /// Returns the time since the last tick.
     pub(super) fn tick(&mut self, now: Instant) -> Duration {
         let before = self.ticked_at.replace(now).unwrap_or(now);
@@ -43,7 +78,7 @@ impl Inspection {
 
     /// Returns whether workers are to be asked for reports now.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let is_observed = self.observed_until.is_some_and(|until| now < until);
+        let is_observed = self.is_observed(now);
         let waits = |at| now.saturating_duration_since(at) < REPORT_INTERVAL;
         let is_due = is_observed && !self.requested_at.is_some_and(waits);
         if is_due {
@@ -155,13 +190,24 @@ impl LinkPeer {
 }
 
 impl ServerState {
-    /// Stores the report of a worker.
+    /// Stores the report of a worker. Reports that were not requested, malformed ones, and those that exceed the memory
+    /// for reports are dropped.
     pub(super) fn record_report(&mut self, key: PeerKey, report: Bytes, now: Instant) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
+        let memory = &mut self.inspection.memory;
+        memory.release_all(&key);
+        peer.report = None;
+        let cost = DECODED_BYTES * report.len();
+        if self.inspection.observed_until.is_none() || !memory.capacity(&key).admits(cost) {
+            return;
+        }
         match WorkerState::decode(report) {
-            Some(report) => peer.report = Some((Box::new(report), now)),
+            Some(report) => {
+                memory.add(key, cost);
+                peer.report = Some((Box::new(report), now));
+            }
             None => tracing::debug!(worker = %peer.name, "dropping a malformed report of a worker"),
         }
     }

@@ -363,10 +363,12 @@ mod tests {
 
     use super::super::{InboundEvent, ServerOutput};
     use super::*;
+    use crate::budget::Ledger;
     use crate::link::session::{CreditWindow, Session, SessionEvent, VERSION};
     use crate::link::{LinkOptions, WORKER, header};
     use crate::message::Share;
     use crate::message::proto::{Function, LinkHello};
+    use crate::report::WorkerState;
     use crate::socket::Frames;
 
     /// A worker's end of a link, without a socket.
@@ -500,6 +502,48 @@ mod tests {
 
     fn result(payload: &'static str) -> Bytes {
         Message::new("master.work", payload).into_frame()
+    }
+
+    #[test]
+    fn reports_of_workers_are_kept_within_their_memory_while_the_master_is_observed() {
+        let mut rig = Rig::new(&[VERSION; 3]);
+        let functions = |name: String| {
+            let mut function = crate::report::Function::default();
+            function.name = name;
+            vec![function]
+        };
+        let report = |name: &str| {
+            let worker = crate::report::Worker::new(1);
+            WorkerState::new(worker, functions(name.to_owned())).encode()
+        };
+        let reported = |rig: &mut Rig, reports: [Bytes; 3]| {
+            for (worker, report) in rig.workers.iter_mut().zip(reports) {
+                worker.session.send_report(report);
+            }
+            rig.exchange();
+            let edges = rig.links.report().edges;
+            edges.iter().filter(|it| it.worker.is_some()).count()
+        };
+        let small = || [report("a"), report("b"), report("c")];
+        assert_eq!(reported(&mut rig, small()), 0, "they were not requested");
+        rig.links.state().inspection.observed_until =
+            Some(Instant::now() + Duration::from_secs(30));
+        assert_eq!(reported(&mut rig, small()), 3);
+        let malformed = || Bytes::from_static(&[0xff; 9]);
+        assert_eq!(
+            reported(&mut rig, [report("a"), malformed(), report("c")]),
+            2
+        );
+        // Each has a report of half a megabyte, and there is memory for one of them.
+        rig.links.state().inspection.memory = Ledger::new(600_000);
+        let large = "n".repeat(60_000);
+        let large = || report(&large);
+        assert_eq!(reported(&mut rig, [large(), large(), large()]), 1);
+
+        let later = Instant::now() + Duration::from_secs(31);
+        *rig.links.time.lock().unwrap() = Some(later);
+        rig.links.tick();
+        assert_eq!(reported(&mut rig, small()), 0, "the observation has ended");
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl LinkServer {
         } = &mut *state;
         subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
         let wants_reports = inspection.is_due(now);
+        let drops_reports = inspection.has_ended(now);
         let since_tick = inspection.tick(now);
         let tasks_wait = dispatch.waiting() > 0;
         for (&key, peer) in peers {
@@ -52,6 +53,9 @@ impl LinkServer {
             };
             if is_waited_for {
                 peer.stalled += since_tick;
+            }
+            if drops_reports {
+                peer.report = None;
             }
             if peer.session.is_blocked() {
                 let unread = match peer.role {
