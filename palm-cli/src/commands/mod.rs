@@ -62,7 +62,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns whether the reader of the output has left, as `head` does. That is no failure of the command.
+    /// Returns whether the reader has closed the output, as `head` does. The command has not failed then.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -104,7 +104,7 @@ pub fn report(failure: &dyn Error) {
         }
         cause = source.source();
     }
-    // If standard error is closed, there is nobody to tell.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(
         anstream::stderr(),
         "{error}error:{error:#} {}",

@@ -34,11 +34,11 @@ pub struct Component {
     pub rates: Rates,
     /// When its newest answer arrived.
     pub answered_at: Option<Instant>,
-    /// Why there is no current report.
+    /// The reason for a missing report.
     pub problem: Option<Problem>,
 }
 
-/// Why there is no current report of a component.
+/// The reason for a missing report of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// It answers, but does not report.
@@ -194,7 +194,7 @@ impl Component {
         }
     }
 
-    /// Returns why there is no current report.
+    /// Returns the reason for a missing report.
     pub fn reason(&self) -> Option<&str> {
         match &self.problem {
             Some(Problem::Unreachable(reason)) => Some(reason),

@@ -179,7 +179,7 @@ fn item(app: &App, row: &Row, width: usize, colours: Colours) -> ListItem<'stati
     }
 }
 
-/// Returns why there is no current report, and the age of the last answer.
+/// Returns the reason for a missing report, and the age of the last answer.
 fn problem(app: &App, component: &Component) -> Option<String> {
     let reason = clean(component.reason()?);
     let age = component

@@ -129,7 +129,7 @@ impl Report {
 }
 
 impl Backlog {
-    /// Returns the message; `None` if nothing waits and there is no limit.
+    /// Returns the message; `None` for an empty backlog without limits.
     fn to_wire(self) -> Option<proto::Backlog> {
         (self != Self::default()).then_some(proto::Backlog {
             messages: self.messages,
