@@ -6,11 +6,14 @@ use std::fmt;
 
 use palm::report::{Backlog, Edge, Report, Role};
 
-use super::{Component, Monitor};
+use super::{Component, Monitor, Problem};
 use crate::text::{clean, count, percent};
 
 /// A component that waits for a peer for less than this share of time is not slowed down by it.
 const MIN_STALLED: f64 = 0.05;
+
+/// Fewer waiting messages without a known reason are normal.
+const MIN_BACKLOG: u64 = 100;
 
 /// Which component slows the others down, as a sentence.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,23 @@ pub enum Bottleneck {
     Nothing,
     /// This component, client or these workers.
     Slow(Slow),
+    /// No component waits for another one, but messages wait in this component, or for it.
+    Backlogged(Backlogged),
+}
+
+/// A component in which messages wait, or for which they wait at another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlogged {
+    /// The name of the component.
+    pub subject: String,
+    /// The address of the component, if it is known.
+    pub address: Option<String>,
+    /// The messages that wait.
+    pub messages: u64,
+    /// Whether they wait in the component, and not at another one.
+    pub is_inside: bool,
+    /// The reason, if it is known.
+    pub cause: Option<String>,
 }
 
 /// The slow component, client or workers.
@@ -82,8 +102,61 @@ pub(super) fn find(monitor: &Monitor) -> Bottleneck {
     let worst = last.max_by(compare).or_else(|| all().max_by(compare));
     match worst {
         Some(stall) => Bottleneck::Slow(slow(stall)),
-        None => Bottleneck::Nothing,
+        None => match backlogged(monitor) {
+            Some(backlogged) => Bottleneck::Backlogged(backlogged),
+            None => Bottleneck::Nothing,
+        },
     }
+}
+
+/// Returns where most messages wait, of components with a known reason if there are any.
+fn backlogged(monitor: &Monitor) -> Option<Backlogged> {
+    let inside = monitor.components().filter_map(|component| {
+        let report = component.current()?;
+        let earlier = component.rates.earlier().map_or(0, waiting_inside);
+        let messages = waiting_inside(report).min(earlier);
+        let cause = (!report.waits.is_empty()).then(|| clean(&report.waits).into());
+        Some(Backlogged {
+            subject: quoted(component.name()),
+            address: Some(component.address.clone()),
+            messages,
+            is_inside: true,
+            cause,
+        })
+    });
+    let reports = monitor.components().filter_map(Component::current);
+    let edges = reports.flat_map(|report| &report.edges);
+    let ahead = edges
+        .filter(|edge| edge.role != Role::Worker)
+        .filter_map(|edge| {
+            let peer = monitor.peer(edge)?;
+            let Some(Problem::Unreachable(reason)) = &peer.problem else {
+                return None;
+            };
+            let cause = format!("it does not answer: {}", clean(reason));
+            Some(Backlogged {
+                subject: quoted(peer.name()),
+                address: Some(peer.address.clone()),
+                messages: edge.waiting.messages,
+                is_inside: false,
+                cause: Some(cause),
+            })
+        });
+    let all = inside.chain(ahead);
+    let is_one = |it: &Backlogged| match it.cause {
+        Some(_) => it.messages > 0,
+        None => it.messages >= MIN_BACKLOG,
+    };
+    all.filter(is_one)
+        .max_by_key(|it| (it.cause.is_some(), it.messages))
+}
+
+/// Returns how many messages wait in a component, besides those that it runs.
+fn waiting_inside(report: &Report) -> u64 {
+    let parts = report.parts.iter();
+    let parts = parts.map(|part| part.queue.messages + part.held.messages);
+    let edges = report.edges.iter().map(|edge| edge.unread.messages);
+    parts.chain(edges).sum::<u64>() + report.tasks.messages
 }
 
 /// Returns for which peers a component waits.
@@ -186,6 +259,23 @@ impl fmt::Display for Bottleneck {
             }
             Self::Nothing => f.write_str("Nothing is slow: no component waits for another one."),
             Self::Slow(slow) => slow.fmt(f),
+            Self::Backlogged(backlogged) => backlogged.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Backlogged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (messages, wait) = match self.messages {
+            1 => ("message", "waits"),
+            _ => ("messages", "wait"),
+        };
+        let place = if self.is_inside { "in" } else { "for" };
+        write!(f, "Bottleneck: {}. ", self.subject)?;
+        write!(f, "{} {messages} {wait} {place} it", count(self.messages))?;
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}."),
+            None => f.write_str("; no component waits for it yet."),
         }
     }
 }

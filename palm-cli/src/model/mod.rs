@@ -11,7 +11,7 @@ use palm::Durations;
 use palm::inspect::{Answer, Cluster};
 use palm::report::{Edge, Rates, Report, Role};
 
-pub use bottleneck::{Bottleneck, Slow};
+pub use bottleneck::{Backlogged, Bottleneck, Slow};
 
 /// The most components that are remembered. Those that have not answered for the longest time are forgotten first.
 const MAX_COMPONENTS: usize = 1000;

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use palm::inspect::{Answer, Cluster};
-use palm::report::{Backlog, Edge, Report, Role, Worker};
+use palm::report::{Backlog, Edge, Part, Report, Role, Worker};
 
 use super::*;
 
@@ -128,6 +128,33 @@ fn nothing_is_slow_without_stalls() {
     answers.components.insert(address("a"), report);
     once.update(answers, Instant::now());
     assert_eq!(once.bottleneck(), Bottleneck::Unknown);
+}
+
+#[test]
+fn component_with_a_backlog_is_the_bottleneck_before_others_wait_for_it() {
+    let with_queue = |messages| {
+        let mut cluster = Made::default().component("a", vec![edge(Role::Subscriber, "b", 0, 20)]);
+        let mut part = Part::default();
+        part.queue = Backlog::new(messages, 0).with_limits(1000, 0);
+        cluster.reports[0].parts = vec![part];
+        cluster
+    };
+    assert_eq!(
+        with_queue(800).sentence(),
+        "Bottleneck: `a`. 800 messages wait in it; no component waits for it yet."
+    );
+    assert!(with_queue(99).sentence().starts_with("Nothing is slow"));
+    let mut waits = with_queue(1);
+    waits.reports[0].waits = "no worker is connected (1 call waits)".to_owned();
+    assert_eq!(
+        waits.sentence(),
+        "Bottleneck: `a`. 1 message waits in it: no worker is connected (1 call waits)."
+    );
+    let stopped = with_queue(800).unreachable("b", "it is stopped");
+    assert_eq!(
+        stopped.sentence(),
+        "Bottleneck: `tcp://b:5559`. 20 messages wait for it: it does not answer: it is stopped."
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub fn text(monitor: &Monitor) -> String {
     let _ = writeln!(text, "  label={};", quoted(&bottleneck.to_string()));
     let slow = match &bottleneck {
         Bottleneck::Slow(slow) => slow.address.as_deref(),
+        Bottleneck::Backlogged(backlogged) => backlogged.address.as_deref(),
         _ => None,
     };
     for component in monitor.components() {

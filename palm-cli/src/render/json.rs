@@ -44,6 +44,12 @@ fn bottleneck(bottleneck: &Bottleneck) -> Value {
         value["waiting"] = backlog(&slow.backlog);
         value["problem"] = json!(slow.problem);
     }
+    if let Bottleneck::Backlogged(backlogged) = bottleneck {
+        value["subject"] = json!(backlogged.subject);
+        value["address"] = json!(backlogged.address);
+        value["waiting"] = json!({ "messages": backlogged.messages });
+        value["problem"] = json!(backlogged.cause);
+    }
     value
 }
 

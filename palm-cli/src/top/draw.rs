@@ -40,7 +40,7 @@ pub fn draw(app: &mut App, frame: &mut Frame<'_>) {
     frame.render_widget(title(app), head);
     let bottleneck = app.monitor.bottleneck();
     let style = match bottleneck {
-        Bottleneck::Slow(_) => colours.foreground(Color::Red),
+        Bottleneck::Slow(_) | Bottleneck::Backlogged(_) => colours.foreground(Color::Red),
         _ => Style::new(),
     };
     let text = Paragraph::new(bottleneck.to_string()).style(style);
