@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::network::{ExposedError, NetworkTrust};
 
@@ -114,7 +113,10 @@ impl Address {
     }
 
     /// Replaces the name of `inproc://*` by one that no other address of this process has.
+    #[cfg(any(feature = "omq", test))]
     pub(super) fn with_unused_name(&self) -> Self {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
         static NEXT: AtomicU64 = AtomicU64::new(1);
         match &self.0 {
             Transport::Inproc { name } if name == ANY_NAME => {
