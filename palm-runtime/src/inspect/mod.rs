@@ -8,11 +8,10 @@
 //! use palm::inspect::{Answer, Inspector};
 //! use palm::prelude::*;
 //!
-//! /// Doubles numbers.
-//! struct Math;
+//! struct Text;
 //!
-//! #[palm::server(name = "math", bind = "tcp://127.0.0.1:0")]
-//! impl Math {
+//! #[palm::server(name = "text")]
+//! impl Text {
 //!     #[palm::method]
 //!     fn double(&self, text: String) -> String {
 //!         text.repeat(2)
@@ -21,10 +20,10 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> palm::Result<()> {
-//! let server = Math.spawn().await?;
+//! let server = Text.bind("tcp://127.0.0.1:0").spawn().await?;
 //! let mut inspector = Inspector::new(server.db_address()).expect("it is an address");
 //! let cluster = inspector.inspect().await;
-//! let report = cluster.report("math").expect("the server answers");
+//! let report = cluster.report("text").expect("the server answers");
 //! assert_eq!(report.kind, "server");
 //! assert!(report.function("double").is_some());
 //! server.shutdown().await?;
