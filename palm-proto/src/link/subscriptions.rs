@@ -81,7 +81,7 @@ impl BacklogSize {
     }
 
     /// Estimates the memory that the messages occupy.
-    fn memory_bytes(self) -> usize {
+    pub fn memory_bytes(self) -> usize {
         memory_bytes(self.messages, self.bytes)
     }
 

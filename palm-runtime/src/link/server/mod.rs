@@ -38,7 +38,7 @@ use super::inbound::{InboundChannel, InboundEvent, NO_PEER};
 use super::options::LinkOptions;
 use super::peer_log::{PeerLog, listed};
 use super::session::{SessionEvent, TaggedBatch, memory_bytes};
-use super::subscriptions::{SubscriptionEvent, SubscriptionTable};
+use super::subscriptions::{BacklogSize, SubscriptionEvent, SubscriptionTable};
 use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name};
 use crate::budget::Ledger;
 use crate::clock;
@@ -407,7 +407,7 @@ impl LinkServer {
                     self.strays.fetch_add(outcome.strays, Ordering::Relaxed);
                     state
                         .unread_results
-                        .add(NO_PEER, memory_of(&outcome.created));
+                        .add(NO_PEER, size_of(&outcome.created).memory_bytes());
                     self.results.send(NO_PEER, 1, outcome.created);
                 }
                 SessionEvent::Messages(TaggedBatch { batch, .. }) => batches.push(batch),
@@ -453,10 +453,13 @@ impl LinkServer {
         } else {
             (&*self.inputs, &mut state.unread_calls)
         };
-        unread.add(key, memory_of(&batches));
-        if let Some(peer) = state.peers.get_mut(&key) {
-            peer.unread.messages += batches.iter().map(Batch::len).sum::<usize>();
-            peer.unread.bytes += batches.iter().map(Batch::bytes).sum::<usize>();
+        let received = size_of(&batches);
+        unread.add(key, received.memory_bytes());
+        if received.messages > 0
+            && let Some(peer) = state.peers.get_mut(&key)
+        {
+            peer.unread.messages += received.messages;
+            peer.unread.bytes += received.bytes;
         }
         lane.send(key, weight, batches);
         if is_worker {
@@ -836,8 +839,10 @@ impl ServerState {
     }
 }
 
-/// Estimates the memory that messages occupy.
-fn memory_of(batches: &[Batch]) -> usize {
-    let bytes = batches.iter().map(Batch::bytes).sum();
-    memory_bytes(batches.iter().map(Batch::len).sum(), bytes)
+/// Returns the number of messages, and their bytes.
+fn size_of(batches: &[Batch]) -> BacklogSize {
+    BacklogSize {
+        messages: batches.iter().map(Batch::len).sum(),
+        bytes: batches.iter().map(Batch::bytes).sum(),
+    }
 }
