@@ -113,8 +113,9 @@ pub(super) fn find(monitor: &Monitor) -> Bottleneck {
 fn backlogged(monitor: &Monitor) -> Option<Backlogged> {
     let inside = monitor.components().filter_map(|component| {
         let report = component.current()?;
-        let earlier = component.rates.earlier().map_or(0, waiting_inside);
-        let messages = waiting_inside(report).min(earlier);
+        let earlier = component.rates.earlier();
+        let earlier = earlier.map_or(0, Report::messages_waiting);
+        let messages = report.messages_waiting().min(earlier);
         let cause = (!report.waits.is_empty()).then(|| clean(&report.waits).into());
         Some(Backlogged {
             subject: quoted(component.name()),
@@ -149,14 +150,6 @@ fn backlogged(monitor: &Monitor) -> Option<Backlogged> {
     };
     all.filter(is_one)
         .max_by_key(|it| (it.cause.is_some(), it.messages))
-}
-
-/// Returns how many messages wait in a component, besides those that it runs.
-fn waiting_inside(report: &Report) -> u64 {
-    let parts = report.parts.iter();
-    let parts = parts.map(|part| part.queue.messages + part.held.messages);
-    let edges = report.edges.iter().map(|edge| edge.unread.messages);
-    parts.chain(edges).sum::<u64>() + report.tasks.messages
 }
 
 /// Returns for which peers a component waits.

@@ -375,16 +375,21 @@ impl Report {
     ///
     /// The tasks of workers and the calls that workers run are those of edges and workers, and do not count.
     pub fn messages_inside(&self) -> u64 {
+        let running = match self.edges_of(Role::Worker).next() {
+            Some(_) => 0,
+            None => self.functions.iter().map(|function| function.running).sum(),
+        };
+        self.messages_waiting() + running
+    }
+
+    /// Returns how many messages wait in the component: [`messages_inside`](Self::messages_inside) without running calls.
+    pub fn messages_waiting(&self) -> u64 {
         let parts = self
             .parts
             .iter()
             .map(|part| part.queue.messages + part.held.messages);
         let edges = self.edges.iter().map(|edge| edge.unread.messages);
-        let running = match self.edges_of(Role::Worker).next() {
-            Some(_) => 0,
-            None => self.functions.iter().map(|function| function.running).sum(),
-        };
-        parts.chain(edges).sum::<u64>() + running + self.tasks.messages
+        parts.chain(edges).sum::<u64>() + self.tasks.messages
     }
 }
 
