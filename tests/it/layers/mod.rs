@@ -93,10 +93,11 @@ fn modules_import_lower_layers_only() {
 
 /// What decides does no I/O, and time is an argument.
 #[test]
-fn palm_proto_knows_no_runtime_socket_or_clock() {
-    let root = path("palm-proto/src");
+fn palm_proto_and_palm_plan_know_no_runtime_socket_or_clock() {
+    let root = path("");
     let mut found = Vec::new();
-    for file in files("palm-proto/src", "rs") {
+    let deciding = ["palm-plan/src", "palm-proto/src"];
+    for file in deciding.iter().flat_map(|folder| files(folder, "rs")) {
         let inner = file.strip_prefix(&root).unwrap();
         if is_test(inner) {
             continue;
@@ -119,7 +120,10 @@ fn palm_proto_knows_no_runtime_socket_or_clock() {
             }
         }
     }
-    assert_none(&found, "I/O, threads and clocks in palm-proto");
+    assert_none(
+        &found,
+        "I/O, threads and clocks in palm-proto and palm-plan",
+    );
 }
 
 /// A test that pauses tokio's time pauses the runtime, except threads and measurements of work.
