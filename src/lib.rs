@@ -310,6 +310,10 @@ pub mod guide {
     pub mod testing {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/cluster.md")]
+    pub mod cluster {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/configuration.md")]
     pub mod configuration {}
 
@@ -328,6 +332,10 @@ pub mod guide {
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/errors.md")]
     pub mod errors {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/cluster-errors.md")]
+    pub mod cluster_errors {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/faq.md")]

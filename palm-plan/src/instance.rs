@@ -102,7 +102,7 @@ pub struct Instance {
     pub working_dir: PathBuf,
     /// What makes the instance ready.
     pub readiness: Readiness,
-    /// The time within which a started instance has to become ready.
+    /// The time within which a started instance has to become ready, unless it is a job.
     pub ready_timeout: Duration,
     /// What happens after an exit.
     pub restart: Restart,

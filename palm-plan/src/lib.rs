@@ -9,15 +9,42 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "file")]
+mod address;
+#[cfg(feature = "file")]
+mod cluster;
+#[cfg(feature = "file")]
 pub mod instance;
+#[cfg(feature = "file")]
+mod instances;
+#[cfg(feature = "file")]
+mod keys;
 pub mod kind;
 #[cfg(feature = "file")]
+pub mod mistake;
+#[cfg(feature = "file")]
+mod parse;
+#[cfg(feature = "file")]
 mod plan;
+#[cfg(feature = "file")]
+mod read;
+#[cfg(feature = "file")]
+mod rules;
+#[cfg(feature = "file")]
+pub mod surroundings;
+#[cfg(feature = "file")]
+mod template;
+pub mod topology;
 pub mod wiring;
 
 #[cfg(feature = "file")]
+pub use self::cluster::Cluster;
+#[cfg(feature = "file")]
 pub use self::instance::{Instance, InstanceId};
+#[cfg(feature = "file")]
+pub use self::instances::{InstancesError, Places, Scale};
 pub use self::kind::Kind;
+#[cfg(feature = "file")]
+pub use self::mistake::{Mistake, Mistakes};
 #[cfg(feature = "file")]
 pub use self::plan::{Change, Plan, plan};
 pub use self::wiring::Wiring;

@@ -1346,7 +1346,7 @@ fn documents_in_the_documentation_link_to_its_pages() {
                 "README.md" | "overview.md" => "crate".to_owned(),
                 name => {
                     let name = name.strip_suffix(".md").unwrap_or(name);
-                    format!("crate::guide::{}", name.to_lowercase())
+                    format!("crate::guide::{}", name.to_lowercase().replace('-', "_"))
                 }
             };
             let page = match fragment {

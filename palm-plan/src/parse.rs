@@ -1,0 +1,443 @@
+//! From text to a [`Cluster`]: what each key says. Whether the values fit together is checked by `rules`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::address::Address;
+use crate::cluster::{Cluster, Component, ComponentOption, Ready, Replicas, Run, Variable};
+use crate::instance::{Restart, RestartPolicy, Secret};
+use crate::keys::{CLUSTER, COMPONENT, MAX_REPLICAS, REPLICAS, RESTART_TABLE, SECRET};
+use crate::kind::Kind;
+use crate::mistake::{Code, Mistake, Mistakes, Span};
+use crate::read::{self, Entry, Table, check_table, entries};
+use crate::surroundings::{self, Surroundings};
+use crate::template::{Endpoint, OWN, Problem, Template, span_within};
+use crate::{mistake, rules};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(30);
+
+impl Cluster {
+    /// Reads a file. `file_name` is the name that mistakes show.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of the file, if one of them is an error. [`warnings`](Self::warnings) returns those of a file without
+    /// errors.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, Mistakes> {
+        Self::read(file_name, text, None)
+    }
+
+    /// Reads a file, and compares it with what it refers to: commands, programs, addresses and secrets.
+    ///
+    /// # Errors
+    ///
+    /// As of [`parse`](Self::parse).
+    pub fn validate(
+        file_name: &str,
+        text: &str,
+        surroundings: &dyn Surroundings,
+    ) -> Result<Self, Mistakes> {
+        Self::read(file_name, text, Some(surroundings))
+    }
+
+    fn read(
+        file_name: &str,
+        text: &str,
+        surroundings: Option<&dyn Surroundings>,
+    ) -> Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::new(file_name, text);
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            mistakes.push(Mistake::new(
+                Code::Syntax,
+                span,
+                first_line(error.message()),
+            ));
+        }
+        // With wrong syntax, everything else may be a consequence.
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let table = Table::new(root.get_ref(), CLUSTER);
+        let cluster = read_cluster(table, &mut mistakes);
+        rules::check(&cluster, &mut mistakes);
+        if let Some(surroundings) = surroundings {
+            surroundings::check(&cluster, surroundings, &mut mistakes);
+        }
+        match mistakes.has_errors() {
+            false => Ok(Self {
+                warnings: mistakes,
+                ..cluster
+            }),
+            true => Err(mistakes),
+        }
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join(", ")
+}
+
+fn read_cluster(table: Table<'_>, mistakes: &mut Mistakes) -> Cluster {
+    check_table(table, &(0..0), "the file", mistakes);
+    let components = table.table("components").map(entries).unwrap_or_default();
+    let components = components
+        .into_iter()
+        .filter_map(|entry| read_component(entry, mistakes));
+    let components = components.collect();
+    let expose = table.table("expose").map(entries).unwrap_or_default();
+    let expose = expose.into_iter().filter_map(|entry| {
+        let key = Spanned::new(entry.name.span(), entry.name.get_ref().to_string());
+        Some((key, read_address(read::text(entry.value)?, mistakes)?))
+    });
+    let expose = expose.collect();
+    Cluster {
+        name: table
+            .text("name")
+            .unwrap_or_else(|| Spanned::new(0..0, String::new())),
+        trusts_network: table.bool("trust_network").is_some_and(|it| *it.get_ref()),
+        components,
+        expose,
+        warnings: Mistakes::default(),
+    }
+}
+
+fn read_component(entry: Entry<'_>, mistakes: &mut Mistakes) -> Option<Component> {
+    let key = Spanned::new(entry.name.span(), entry.name.get_ref().to_string());
+    let what = format!("component `{}`", key.get_ref());
+    let Some(entries) = entry.value.get_ref().as_table() else {
+        let message = format!("{what} is not a table");
+        let help = format!(
+            "write `[components.{}]`, and its keys below it",
+            key.get_ref()
+        );
+        mistakes.push(Mistake::new(Code::WrongType, entry.value.span(), message).help(help));
+        return None;
+    };
+    let mut table = Table::new(entries, COMPONENT);
+    check_table(table, &key.span(), &what, mistakes);
+    let kind = table.text("kind");
+    let kind = kind.and_then(|kind| Some(Spanned::new(kind.span(), kind.get_ref().parse().ok()?)));
+    if let Some(kind) = &kind {
+        check_kind(table, kind, &what, mistakes);
+        table.kind = Some(*kind.get_ref());
+    }
+    let is_job = kind
+        .as_ref()
+        .is_some_and(|kind| *kind.get_ref() == Kind::Job);
+    let upstream = ["master", "from"]
+        .into_iter()
+        .flat_map(|name| table.texts(name));
+    let malformed_before = malformed_placeholders(mistakes);
+    let run = read_run(table, &key, mistakes);
+    let args = templates(table.texts("args"), mistakes);
+    let env = read_env(table, mistakes);
+    Some(Component {
+        name: table.text("name").unwrap_or_else(|| key.clone()),
+        run,
+        args,
+        env,
+        has_unknown_placeholders: malformed_placeholders(mistakes) > malformed_before,
+        working_dir: table.text("working_dir"),
+        upstream: upstream.collect(),
+        topic: table.text("topic"),
+        topics: table.get("topics").map(|_| table.texts("topics")),
+        to_client: table.bool("to_client"),
+        calls: table.texts("calls"),
+        replicas: read_replicas(table),
+        address: table
+            .text("address")
+            .and_then(|address| read_address(address, mistakes)),
+        options: read_options(table),
+        after: table.texts("after"),
+        profiles: table.texts("profiles"),
+        ready: read_ready(table),
+        ready_timeout: table.duration("ready_timeout").unwrap_or(READY_TIMEOUT),
+        restart: read_restart(table, is_job),
+        drain: table.duration("drain").unwrap_or(DRAIN),
+        kind,
+        key,
+    })
+}
+
+fn malformed_placeholders(mistakes: &Mistakes) -> usize {
+    let list = mistakes.list().iter();
+    list.filter(|mistake| mistake.code == Code::MalformedPlaceholder)
+        .count()
+}
+
+/// Reports keys that components of this kind do not have.
+fn check_kind(table: Table<'_>, kind: &Spanned<Kind>, what: &str, mistakes: &mut Mistakes) {
+    for key in table.keys {
+        let Some(entry) = table.get(key.name) else {
+            continue;
+        };
+        // Replicas have a rule of their own, with a proposal.
+        if key.kinds.contains(kind.get_ref()) || key.name == "replicas" {
+            continue;
+        }
+        let kinds = key.kinds.iter().map(|kind| kind.name());
+        let message = format!(
+            "{what} is a {}, which has no `{}`",
+            kind.get_ref(),
+            key.name
+        );
+        let mistake = Mistake::new(Code::KeyOfOtherKind, entry.name.span(), message);
+        let mistake = mistake.related(kind.span(), "its kind");
+        mistakes.push(mistake.help(format!(
+            "only these kinds have it: {}",
+            mistake::list(kinds)
+        )));
+    }
+}
+
+fn read_run(table: Table<'_>, key: &Spanned<String>, mistakes: &mut Mistakes) -> Option<Run> {
+    let what = format!("component `{}`", key.get_ref());
+    let (program, command) = (table.get("program"), table.get("command"));
+    match (program, command) {
+        (Some(program), Some(command)) => {
+            let message = format!("{what} has a `program` and a `command`");
+            let mistake = Mistake::new(Code::Conflict, command.name.span(), message);
+            let mistake = mistake.related(program.name.span(), "the program");
+            let help = "keep `program` if it is made with `palm::main!`, and `command` otherwise";
+            mistakes.push(mistake.help(help));
+            None
+        }
+        (None, None) => {
+            let message = format!("{what} has neither a `program` nor a `command`");
+            let mistake = Mistake::new(Code::MissingKey, key.span(), message);
+            let help = "write `program = \"..\"` for a program with `palm::main!`, or `command = \"..\"` and \
+                        `args = [..]` for any other executable";
+            mistakes.push(mistake.label("what does it execute?").help(help));
+            None
+        }
+        (Some(_), None) => Some(Run::Program(
+            table.text("program")?,
+            table.text("component"),
+        )),
+        (None, Some(_)) => {
+            if let Some(component) = table.get("component") {
+                let message =
+                    format!("{what} has a `command`, but `component` chooses one of a `program`");
+                mistakes.push(Mistake::new(Code::Conflict, component.name.span(), message));
+            }
+            let command = templates(vec![table.text("command")?], mistakes);
+            command.into_iter().next().map(Run::Command)
+        }
+    }
+}
+
+fn read_env(table: Table<'_>, mistakes: &mut Mistakes) -> BTreeMap<String, Variable> {
+    let mut env = BTreeMap::new();
+    for entry in table.table("env").map(entries).unwrap_or_default() {
+        let value = match entry.value.get_ref() {
+            DeValue::Table(secret) => {
+                let secret = read_secret(Table::new(secret, SECRET), entry, mistakes);
+                secret.map(Variable::Secret)
+            }
+            _ => {
+                let text = read::text(entry.value).into_iter().collect();
+                templates(text, mistakes).pop().map(Variable::Text)
+            }
+        };
+        if let Some(value) = value {
+            env.insert(entry.name.get_ref().to_string(), value);
+        }
+    }
+    env
+}
+
+fn read_secret(
+    table: Table<'_>,
+    entry: Entry<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Spanned<Secret>> {
+    let (file, variable) = (table.text("file"), table.text("env"));
+    let secret = match (file, variable) {
+        (Some(file), None) => Secret::File(file.into_inner().into()),
+        (None, Some(variable)) => Secret::Env(variable.into_inner()),
+        (None, None) if !table.entries.is_empty() => return None,
+        _ => {
+            let message = format!(
+                "the secret `{}` needs `file` or `env`, and not both",
+                entry.name.get_ref()
+            );
+            mistakes.push(Mistake::new(Code::Conflict, entry.value.span(), message));
+            return None;
+        }
+    };
+    Some(Spanned::new(entry.value.span(), secret))
+}
+
+fn read_address(text: Spanned<String>, mistakes: &mut Mistakes) -> Option<Spanned<Address>> {
+    match Address::parse(text.get_ref()) {
+        Ok(address) => Some(Spanned::new(text.span(), address)),
+        Err(problem) => {
+            let message = format!("the address `{}` is malformed: {problem}", text.get_ref());
+            let help = "write `tcp://HOST:PORT`, such as `tcp://127.0.0.1:5559`, or `ipc://PATH`";
+            mistakes.push(Mistake::new(Code::MalformedAddress, text.span(), message).help(help));
+            None
+        }
+    }
+}
+
+fn read_replicas(table: Table<'_>) -> Replicas {
+    let entry = table.get("replicas");
+    let span = entry.map(|entry| entry.value.span());
+    let one = Replicas {
+        span,
+        min: 0,
+        max: MAX_REPLICAS,
+        start: 1,
+    };
+    let Some(entry) = entry else {
+        return one;
+    };
+    if let Some(count) = read::integer(entry.value) {
+        return Replicas {
+            start: *count.get_ref(),
+            ..one
+        };
+    }
+    let Some(entries) = entry.value.get_ref().as_table() else {
+        return one;
+    };
+    let bounds = Table::new(entries, REPLICAS);
+    let integer = |name| bounds.integer(name).map(Spanned::into_inner);
+    let min = integer("min").unwrap_or(0);
+    let max = integer("max").unwrap_or(MAX_REPLICAS);
+    Replicas {
+        min,
+        max,
+        start: integer("start").unwrap_or_else(|| min.max(1)),
+        ..one
+    }
+}
+
+fn read_options(table: Table<'_>) -> BTreeMap<String, ComponentOption> {
+    let options = table.table("options").map(entries).unwrap_or_default();
+    let options = options.into_iter().map(|entry| {
+        let value = Spanned::new(entry.value.span(), json(entry.value.get_ref()));
+        let option = ComponentOption {
+            span: entry.name.span(),
+            value,
+        };
+        (entry.name.get_ref().to_string(), option)
+    });
+    options.collect()
+}
+
+fn json(value: &DeValue<'_>) -> Json {
+    match value {
+        DeValue::String(text) => Json::from(text.as_ref()),
+        DeValue::Integer(integer) => {
+            let digits = integer.as_str().replace('_', "");
+            i64::from_str_radix(&digits, integer.radix())
+                .map_or_else(|_| Json::from(digits), Json::from)
+        }
+        DeValue::Float(float) => {
+            let number = float.as_str().replace('_', "");
+            number
+                .parse::<f64>()
+                .map_or_else(|_| Json::from(number), Json::from)
+        }
+        DeValue::Boolean(value) => Json::from(*value),
+        DeValue::Datetime(time) => Json::from(time.to_string()),
+        DeValue::Array(values) => values.iter().map(|value| json(value.get_ref())).collect(),
+        DeValue::Table(table) => {
+            let entries = table.iter();
+            entries
+                .map(|(name, value)| (name.get_ref().to_string(), json(value.get_ref())))
+                .collect()
+        }
+    }
+}
+
+fn read_ready(table: Table<'_>) -> Option<Spanned<Ready>> {
+    let text = table.text("ready")?;
+    let ready = match text.get_ref().as_str() {
+        "notify" => Ready::Notify,
+        "address" => Ready::Address,
+        "running" => Ready::Running,
+        _ => return None,
+    };
+    Some(Spanned::new(text.span(), ready))
+}
+
+fn read_restart(table: Table<'_>, is_job: bool) -> Restart {
+    let policy = if is_job {
+        RestartPolicy::OnFailure
+    } else {
+        RestartPolicy::Always
+    };
+    let mut restart = Restart {
+        policy,
+        ..Restart::default()
+    };
+    let word = |text: Spanned<String>| match text.get_ref().as_str() {
+        "always" => Some(RestartPolicy::Always),
+        "on-failure" => Some(RestartPolicy::OnFailure),
+        "never" => Some(RestartPolicy::Never),
+        _ => None,
+    };
+    let Some(entries) = table.table("restart") else {
+        restart.policy = table.text("restart").and_then(word).unwrap_or(policy);
+        return restart;
+    };
+    let table = Table::new(entries, RESTART_TABLE);
+    restart.policy = table.text("policy").and_then(word).unwrap_or(policy);
+    let backoff = table
+        .text("backoff")
+        .map(|text| read::parse_durations(text.get_ref()));
+    if let Some(Ok((first, last))) = backoff {
+        restart.backoff = first..=last;
+    }
+    restart.max = table.integer("max").map(Spanned::into_inner);
+    restart.reset_after = table.duration("reset_after").unwrap_or(restart.reset_after);
+    restart
+}
+
+/// Reads texts with placeholders.
+fn templates(texts: Vec<Spanned<String>>, mistakes: &mut Mistakes) -> Vec<Spanned<Template>> {
+    let mut templates = Vec::new();
+    for text in texts {
+        match Template::parse(text.get_ref()) {
+            Ok(template) => templates.push(Spanned::new(text.span(), template)),
+            Err(errors) => {
+                for error in errors {
+                    let span = span_within(mistakes.text(), &text, error.at.clone());
+                    mistakes.push(bad_placeholder(span, &error.problem));
+                }
+            }
+        }
+    }
+    templates
+}
+
+fn bad_placeholder(span: Span, problem: &Problem) -> Mistake {
+    let mistake = |message| Mistake::new(Code::MalformedPlaceholder, span, message);
+    let braces = "`{{` and `}}` are braces; a placeholder is `{instance}`, `{db}` or `{KEY.db}`";
+    match problem {
+        Problem::Open => mistake("a placeholder does not end".to_owned())
+            .label("`}` is missing")
+            .help(braces),
+        Problem::Closing => mistake("a placeholder does not begin".to_owned())
+            .label("`{` is missing")
+            .help(braces),
+        Problem::Unknown(name) => {
+            let mistake = mistake(format!("unknown placeholder `{name}`"));
+            mistake.help(mistake::suggestion(name, OWN)).help(braces)
+        }
+        Problem::UnknownEndpoint(name) => {
+            let known = Endpoint::ALL.map(Endpoint::name);
+            let mistake = mistake(format!("unknown address `{name}` in a placeholder"));
+            mistake.help(mistake::suggestion(name, known))
+        }
+    }
+}
