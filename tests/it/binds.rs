@@ -3,14 +3,14 @@
 
 use std::collections::HashSet;
 
-use palm::part::{Bypass, OpenError, Setup, Stop};
+use palm::part::{Bypass, OpenError, Running, Setup, Stop};
 use palm::parts::{
     CacheService, Handler, HttpGateway, HttpService, PubService, PullService, PushPullService,
     PushService, RepBypassService, RepService, WorkerPullService, WorkerPushService,
 };
 use palm::prelude::*;
 use palm::socket::{Reply, Request, SocketOptions};
-use palm::{BoxError, Error, Message, StartError};
+use palm::{Error, Message, StartError};
 
 use super::process::{self, Process};
 use super::setup::{ANY, SOON, address, chain, check, connect, eventually, soon};
@@ -63,14 +63,12 @@ impl Clock {
 struct Own(String);
 
 impl Bypass for Own {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
         Reply::bind(&address(&self.0), setup.socket_options()).await?;
-        Ok(())
-    }
-
-    async fn run(self, stop: Stop) -> Result<(), BoxError> {
-        stop.stopped().await;
-        Ok(())
+        Ok(Running::bypass(move |stop| async move {
+            stop.stopped().await;
+            Ok(())
+        }))
     }
 }
 

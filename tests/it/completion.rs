@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::callable::State;
-use palm::part::{Inlet, OpenError, Outbound, Outlet, Setup};
+use palm::part::{Inlet, OpenError, Outbound, Outlet, Running, Setup};
 use palm::parts::{
     CacheService, Handler, HttpConnection, PubService, PullService, PushPullService,
     WorkerPullService, WorkerPushService,
 };
 use palm::prelude::*;
 use palm::socket::{Pull, Push};
-use palm::{BoxError, CallError, ComponentHandle};
+use palm::{CallError, ComponentHandle};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::setup::{ANY_NAME, address, check, connect, finally, options, paused, soon};
@@ -109,20 +109,18 @@ impl HandlesNothing {
 struct Forwards;
 
 impl Outbound for Forwards {
-    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
-        Ok(())
-    }
-
-    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let mut batch = Vec::new();
-        while inlet.recv_many(&mut batch, 100).await > 0 {
-            for envelope in batch.drain(..) {
-                let message = envelope.answer(Bytes::new());
-                assert_eq!(message.is_done(), message.payload().is_empty());
-                outlet.send(message).await;
+    async fn open(self, _: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        Ok(Running::outbound(move |mut inlet, outlet| async move {
+            let mut batch = Vec::new();
+            while inlet.recv_many(&mut batch, 100).await > 0 {
+                for envelope in batch.drain(..) {
+                    let message = envelope.answer(Bytes::new());
+                    assert_eq!(message.is_done(), message.payload().is_empty());
+                    outlet.send(message).await;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        }))
     }
 }
 

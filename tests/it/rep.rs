@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use palm::callable::Emit;
 use palm::part::{
-    Bypass, Envelope, Inbound, InboundHooks, Inlet, OpenError, Outbound, Outlet, Setup, Stop,
+    Bypass, Envelope, Inbound, InboundHooks, Inlet, OpenError, Outbound, Outlet, Running, Setup,
+    Stop,
 };
 use palm::parts::{CacheService, PubService, PullService, PushService, RepService};
 use palm::prelude::*;
@@ -21,30 +22,28 @@ struct Shout {
 }
 
 impl Outbound for Shout {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         assert_eq!(setup.component(), "shouting");
-        Ok(())
-    }
-
-    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let mut batch = Vec::new();
-        let mut slow = tokio::task::JoinSet::new();
-        while inlet.recv_many(&mut batch, 10).await > 0 {
-            for envelope in batch.drain(..) {
-                let gate = self.gate.clone();
-                let outlet = outlet.clone();
-                slow.spawn(async move {
-                    if envelope.message().function() == "shouting.slow" {
-                        gate.pass().await;
-                    }
-                    let answer = envelope.message().payload().to_ascii_uppercase();
-                    let message = envelope.answer(Bytes::from(answer.clone()));
-                    outlet.send(message.with_payload(answer)).await;
-                });
+        Ok(Running::outbound(move |mut inlet, outlet| async move {
+            let mut batch = Vec::new();
+            let mut slow = tokio::task::JoinSet::new();
+            while inlet.recv_many(&mut batch, 10).await > 0 {
+                for envelope in batch.drain(..) {
+                    let gate = self.gate.clone();
+                    let outlet = outlet.clone();
+                    slow.spawn(async move {
+                        if envelope.message().function() == "shouting.slow" {
+                            gate.pass().await;
+                        }
+                        let answer = envelope.message().payload().to_ascii_uppercase();
+                        let message = envelope.answer(Bytes::from(answer.clone()));
+                        outlet.send(message.with_payload(answer)).await;
+                    });
+                }
             }
-        }
-        while slow.join_next().await.is_some() {}
-        Ok(())
+            while slow.join_next().await.is_some() {}
+            Ok(())
+        }))
     }
 }
 
@@ -267,7 +266,7 @@ struct Feed {
 }
 
 impl Inbound for Feed {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(mut self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let announced = setup.announce("feed_address", &address("tcp://*:1234"));
         assert!(!announced.to_string().contains('*'));
         let options = format!("{:?}", setup.socket_options());
@@ -275,18 +274,16 @@ impl Inbound for Feed {
             options.contains("max_message_bytes: 268435456"),
             "{options}"
         );
-        Ok(())
-    }
-
-    async fn run(mut self, outlet: Outlet) -> Result<(), BoxError> {
-        loop {
-            let message = tokio::select! {
-                () = outlet.stopped() => return Ok(()),
-                message = self.messages.recv() => message.ok_or("the feed has run dry")?,
-            };
-            let answer = outlet.send(message).await;
-            self.answers.send(answer).await?;
-        }
+        Ok(Running::inbound(move |outlet| async move {
+            loop {
+                let message = tokio::select! {
+                    () = outlet.stopped() => return Ok(()),
+                    message = self.messages.recv() => message.ok_or("the feed has run dry")?,
+                };
+                let answer = outlet.send(message).await;
+                self.answers.send(answer).await?;
+            }
+        }))
     }
 }
 
@@ -294,20 +291,18 @@ impl Inbound for Feed {
 struct Collect(mpsc::Sender<Message>);
 
 impl Outbound for Collect {
-    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
-        Ok(())
-    }
-
-    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
-        let mut batch = Vec::new();
-        while inlet.recv_many(&mut batch, 10).await > 0 {
-            for envelope in batch.drain(..) {
-                let envelope: Envelope = envelope;
-                assert_ne!(envelope.message().payload(), "panic", "on purpose");
-                self.0.send(envelope.answer("collected".into())).await?;
+    async fn open(self, _: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        Ok(Running::outbound(move |mut inlet, _| async move {
+            let mut batch = Vec::new();
+            while inlet.recv_many(&mut batch, 10).await > 0 {
+                for envelope in batch.drain(..) {
+                    let envelope: Envelope = envelope;
+                    assert_ne!(envelope.message().payload(), "panic", "on purpose");
+                    self.0.send(envelope.answer("collected".into())).await?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        }))
     }
 }
 
@@ -315,14 +310,12 @@ impl Outbound for Collect {
 struct Beside(mpsc::Sender<&'static str>);
 
 impl Bypass for Beside {
-    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
-        Ok(())
-    }
-
-    async fn run(self, stop: Stop) -> Result<(), BoxError> {
-        stop.stopped().await;
-        self.0.send("bypass").await?;
-        Ok(())
+    async fn open(self, _: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
+        Ok(Running::bypass(move |stop| async move {
+            stop.stopped().await;
+            self.0.send("bypass").await?;
+            Ok(())
+        }))
     }
 }
 
@@ -416,12 +409,8 @@ fn panicking_part_ends_the_component_and_is_named() {
 struct Refuses;
 
 impl Inbound for Refuses {
-    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, _: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         Err(BoxError::from("no licence").into())
-    }
-
-    async fn run(self, _: Outlet) -> Result<(), BoxError> {
-        unreachable!("it was never opened")
     }
 }
 

@@ -1,35 +1,66 @@
 //! The registered parts of a component, and their routes and options.
 
 use std::any::{Any, TypeId};
+use std::sync::Arc;
 
-use crate::part::{Binding, ErasedBypass, ErasedInbound, ErasedOutbound};
+use crate::metrics::PartCounters;
+use crate::part::{
+    Binding, Bypass, ClosedPart, Inbound, Inlet, OpenError, Outbound, Outlet, Running, Setup, Stop,
+};
 use crate::parts::{CacheService, WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
-use crate::router::RouteEntry;
+use crate::router::{PartKind, RouteEntry};
 
 pub(super) struct PartRegistration {
     pub(super) part: AnyPart,
     /// The name of the type of the part.
     pub(super) type_name: String,
     pub(super) role: PartRole,
+    /// Whether the part only forwards messages, and never blocks its thread for long.
+    pub(super) forwards_only: bool,
+    /// The addresses that the part will bind.
+    pub(super) binds: Vec<Binding>,
     pub(super) block: bool,
     pub(super) log: bool,
 }
 
 impl PartRegistration {
-    pub(super) fn binds(&self) -> Vec<Binding> {
-        match &self.part {
-            AnyPart::Inbound(part) => part.binds(),
-            AnyPart::Outbound(part) => part.binds(),
-            AnyPart::Bypass(part) => part.binds(),
-        }
+    pub(super) fn inbound<P: Inbound>(part: P) -> Self {
+        let (forwards_only, binds) = (part.forwards_only(), part.binds());
+        Self::new::<P>(
+            AnyPart::Inbound(ClosedPart::inbound(part)),
+            forwards_only,
+            binds,
+        )
     }
 
-    pub(super) fn forwards_only(&self) -> bool {
-        match &self.part {
-            AnyPart::Inbound(part) => part.forwards_only(),
-            AnyPart::Outbound(part) => part.forwards_only(),
-            AnyPart::Bypass(part) => part.forwards_only(),
+    pub(super) fn outbound<P: Outbound>(part: P) -> Self {
+        let (forwards_only, binds) = (part.forwards_only(), part.binds());
+        Self::new::<P>(
+            AnyPart::Outbound(ClosedPart::outbound(part)),
+            forwards_only,
+            binds,
+        )
+    }
+
+    pub(super) fn bypass<P: Bypass>(part: P) -> Self {
+        let (forwards_only, binds) = (part.forwards_only(), part.binds());
+        Self::new::<P>(
+            AnyPart::Bypass(ClosedPart::bypass(part)),
+            forwards_only,
+            binds,
+        )
+    }
+
+    fn new<P: Any>(part: AnyPart, forwards_only: bool, binds: Vec<Binding>) -> Self {
+        Self {
+            part,
+            type_name: part_type::<P>(),
+            role: PartRole::of_part::<P>(),
+            forwards_only,
+            binds,
+            block: false,
+            log: false,
         }
     }
 }
@@ -57,7 +88,7 @@ pub(super) enum PartRole {
 }
 
 impl PartRole {
-    pub(super) fn from_part<P: Any>(_: &P) -> Self {
+    fn of_part<P: Any>() -> Self {
         let part = TypeId::of::<P>();
         if part == TypeId::of::<WorkerPushService>() {
             Self::SendsTasks
@@ -71,10 +102,47 @@ impl PartRole {
     }
 }
 
+/// A part that is not open yet.
 pub(super) enum AnyPart {
-    Inbound(Box<dyn ErasedInbound>),
-    Outbound(Box<dyn ErasedOutbound>),
-    Bypass(Box<dyn ErasedBypass>),
+    Inbound(ClosedPart<Outlet>),
+    Outbound(ClosedPart<(Inlet, Outlet)>),
+    Bypass(ClosedPart<Stop>),
+}
+
+impl AnyPart {
+    pub(super) fn kind(&self) -> PartKind {
+        match self {
+            Self::Inbound(_) => PartKind::Inbound,
+            Self::Outbound(_) => PartKind::Outbound,
+            Self::Bypass(_) => PartKind::Bypass,
+        }
+    }
+
+    pub(super) async fn open(self, setup: &mut Setup<'_>) -> Result<AnyRunning, OpenError> {
+        Ok(match self {
+            Self::Inbound(part) => AnyRunning::Inbound(part.open(setup).await?),
+            Self::Outbound(part) => AnyRunning::Outbound(part.open(setup).await?),
+            Self::Bypass(part) => AnyRunning::Bypass(part.open(setup).await?),
+        })
+    }
+}
+
+/// A part that is open.
+pub(super) enum AnyRunning {
+    Inbound(Running<Outlet>),
+    Outbound(Running<(Inlet, Outlet)>),
+    Bypass(Running<Stop>),
+}
+
+/// An open part, with what the others need to know of it.
+pub(super) struct OpenedPart {
+    pub(super) running: AnyRunning,
+    pub(super) entry: RouteEntry,
+    pub(super) role: PartRole,
+    pub(super) forwards_only: bool,
+    pub(super) block: bool,
+    pub(super) log: bool,
+    pub(super) counters: Arc<PartCounters>,
 }
 
 /// The routes and options of a registered inbound part.
@@ -145,7 +213,7 @@ impl OutboundEntry<'_> {
 }
 
 /// Returns the name of a part's type without its generic arguments.
-pub(super) fn part_type<P>(_: &P) -> String {
+fn part_type<P>() -> String {
     let name = type_name::<P>();
     name.split('<').next().unwrap_or(&name).to_owned()
 }

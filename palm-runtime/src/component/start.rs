@@ -14,11 +14,12 @@ use tracing::Instrument;
 use super::configuration::Mistakes;
 use super::dedicated_thread::start_on;
 use super::handle::ComponentHandle;
-use super::part_registration::{AnyPart, PartRole};
+use super::part_registration::{OpenedPart, PartRegistration, PartRole};
 use super::start_future::StartFuture;
 use super::supervisor::supervise;
 use super::template::ServerTemplate;
 use super::until_signal::{until_completed, until_stopped};
+use super::wiring::run_parts;
 use crate::cache::{Cache, ComponentStore};
 use crate::clock;
 use crate::component_error::StartError;
@@ -112,7 +113,7 @@ impl ServerTemplate {
             ));
         }
         let bindings = parts().flat_map(|(entry, registration)| {
-            let binds = registration.binds().into_iter();
+            let binds = registration.binds.iter().cloned();
             binds.map(|binding| (Some(entry.name.as_str()), binding))
         });
         mistakes.check_bound(self.settings.links_only, bindings);
@@ -140,9 +141,9 @@ impl ServerTemplate {
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut described = Vec::new();
-        let mut counters = Vec::new();
+        let mut opened = Vec::new();
         let mut failed = None;
-        for (entry, registration) in self.entries.iter().zip(&mut self.registrations) {
+        for (entry, registration) in self.entries.drain(..).zip(self.registrations.drain(..)) {
             let part_counters = Arc::<PartCounters>::default();
             let (mut announced, mut option) = (BTreeMap::new(), None);
             let mut setup = Setup {
@@ -158,25 +159,37 @@ impl ServerTemplate {
                 functions: &mut functions,
                 described: &mut described,
             };
-            let opening = match &mut registration.part {
-                AnyPart::Inbound(part) => part.open(&mut setup),
-                AnyPart::Outbound(part) => part.open(&mut setup),
-                AnyPart::Bypass(part) => part.open(&mut setup),
+            let PartRegistration {
+                part,
+                role,
+                forwards_only,
+                block,
+                log,
+                ..
+            } = registration;
+            let running = match part.open(&mut setup).await {
+                Ok(running) => running,
+                Err(source) => {
+                    failed = Some(StartError::open(&self.name, &entry.name, option, source));
+                    break;
+                }
             };
-            if let Err(source) = opening.await {
-                failed = Some(StartError::open(&self.name, &entry.name, option, source));
-                break;
-            }
             addresses.extend(announced);
-            counters.push(part_counters);
+            opened.push(OpenedPart {
+                running,
+                entry,
+                role,
+                forwards_only,
+                block,
+                log,
+                counters: part_counters,
+            });
         }
         if let Some(failed) = failed {
             // Releases the addresses of the parts that are open, as a component that stops does.
-            self.entries.truncate(counters.len());
-            self.registrations.truncate(counters.len());
             let stop = Stop::new(Duration::ZERO);
             stop.token.cancel();
-            let (mut parts, _) = self.run_parts(&stop, counters);
+            let (mut parts, _) = run_parts(self.name, &self.settings, &stop, opened);
             let _ = parts.drain().await;
             return Err(failed);
         }
@@ -220,13 +233,13 @@ impl ServerTemplate {
         if self.settings.messages == Some(0) {
             stop.token.cancel();
         }
-        for entry in &self.entries {
+        for OpenedPart { entry, .. } in &opened {
             if let Some(route) = &entry.route {
                 tracing::debug!("{} is routed to {route}", entry.name);
             }
         }
         let name = self.name.clone();
-        let (parts, entries) = self.run_parts(&stop, counters);
+        let (parts, entries) = run_parts(self.name, &self.settings, &stop, opened);
         tracing::info!("{name} started");
 
         let counters = ComponentCounters {

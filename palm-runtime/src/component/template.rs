@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::description::{Description, PartDescription};
-use super::part_registration::{
-    AnyPart, InboundEntry, OutboundEntry, PartRegistration, PartRole, part_type,
-};
+use super::part_registration::{InboundEntry, OutboundEntry, PartRegistration, PartRole};
 use super::settings::{Settings, Store, settings};
 use crate::cache::{Cache, KeyValue};
 use crate::component_kind::ComponentKind;
 use crate::part::{Bypass, Inbound, Outbound};
-use crate::router::{PartKind, RouteEntry};
+use crate::router::RouteEntry;
 
 /// A component that is composed of parts and routes.
 ///
@@ -83,9 +81,8 @@ impl ServerTemplate {
         part: impl Inbound,
         name: impl Into<String>,
     ) -> InboundEntry<'_> {
-        let (type_name, role) = (part_type(&part), PartRole::from_part(&part));
-        let part = AnyPart::Inbound(Box::new(part));
-        let (entry, registration) = self.register(part, type_name, role, name.into());
+        let registration = PartRegistration::inbound(part);
+        let (entry, registration) = self.register(registration, name.into());
         InboundEntry {
             entry,
             registration,
@@ -98,9 +95,8 @@ impl ServerTemplate {
         part: impl Outbound,
         name: impl Into<String>,
     ) -> OutboundEntry<'_> {
-        let (type_name, role) = (part_type(&part), PartRole::from_part(&part));
-        let part = AnyPart::Outbound(Box::new(part));
-        let (entry, registration) = self.register(part, type_name, role, name.into());
+        let registration = PartRegistration::outbound(part);
+        let (entry, registration) = self.register(registration, name.into());
         OutboundEntry {
             entry,
             registration,
@@ -109,9 +105,7 @@ impl ServerTemplate {
 
     /// Adds a bypass.
     pub fn register_bypass(&mut self, part: impl Bypass, name: impl Into<String>) {
-        let (type_name, role) = (part_type(&part), PartRole::from_part(&part));
-        let part = AnyPart::Bypass(Box::new(part));
-        self.register(part, type_name, role, name.into());
+        self.register(PartRegistration::bypass(part), name.into());
     }
 
     /// Returns the registered parts and routes, to print or draw them.
@@ -130,30 +124,17 @@ impl ServerTemplate {
 
     fn register(
         &mut self,
-        part: AnyPart,
-        type_name: String,
-        role: PartRole,
+        registration: PartRegistration,
         name: String,
     ) -> (&mut RouteEntry, &mut PartRegistration) {
-        let kind = match &part {
-            AnyPart::Inbound(_) => PartKind::Inbound,
-            AnyPart::Outbound(_) => PartKind::Outbound,
-            AnyPart::Bypass(_) => PartKind::Bypass,
-        };
         self.entries.push(RouteEntry {
             name,
-            kind,
+            kind: registration.part.kind(),
             route: None,
             failures: None,
-            is_cache: role == PartRole::Cache,
+            is_cache: registration.role == PartRole::Cache,
         });
-        self.registrations.push(PartRegistration {
-            part,
-            type_name,
-            role,
-            block: false,
-            log: false,
-        });
+        self.registrations.push(registration);
         let last = self.entries.len() - 1;
         (&mut self.entries[last], &mut self.registrations[last])
     }

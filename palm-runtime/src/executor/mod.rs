@@ -40,7 +40,7 @@ use crate::failure::{BoxError, CallFailure};
 use crate::link::liveness;
 use crate::method::{FunctionInfo, Receiver, Results, State};
 use crate::metrics::{FunctionCounters, PartCounters};
-use crate::part::{Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{Inlet, OpenError, Outbound, Outlet, Running, Setup};
 use crate::watchdog::MethodId;
 
 /// The function that every component has.
@@ -84,7 +84,6 @@ pub struct Executor<C> {
     order: Order,
     addressee: Addressee,
     layers: Layers<CallFailure>,
-    opened: Option<OpenedExecutor>,
 }
 
 #[derive(Debug)]
@@ -107,7 +106,6 @@ impl<C: Callable> Executor<C> {
             order: Order::Kept,
             addressee: Addressee::ByName,
             layers: Layers::default(),
-            opened: None,
         }
     }
 
@@ -152,7 +150,7 @@ impl<C: Callable> Executor<C> {
 }
 
 impl<C: Callable> Outbound for Executor<C> {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(mut self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         let known = C::functions(&self.state);
         let names = known.iter().map(|function| function.name.clone());
         let functions: Vec<_> = names
@@ -164,18 +162,26 @@ impl<C: Callable> Outbound for Executor<C> {
         if C::find(&self.state, &ECHO.name).is_none() {
             setup.described.push(ECHO.clone());
         }
-        self.opened = Some(OpenedExecutor {
+        let opened = OpenedExecutor {
             context: setup.context.clone(),
             state: setup.state.clone(),
             counters: setup.counters(),
             functions,
             layers: std::mem::take(&mut self.layers).into_service(),
-        });
-        Ok(())
+        };
+        Ok(Running::outbound(|inlet, outlet| {
+            self.run_calls(opened, inlet, outlet)
+        }))
     }
+}
 
-    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let opened = self.opened.expect("a part is opened before it runs");
+impl<C: Callable> Executor<C> {
+    async fn run_calls(
+        self,
+        opened: OpenedExecutor,
+        mut inlet: Inlet,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let methods = C::functions(&self.state).iter();
         let methods = methods
             .map(|function| MethodId::new(&opened.context.name, &function.name))

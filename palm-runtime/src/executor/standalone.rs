@@ -19,7 +19,7 @@ use crate::socket::SocketOptions;
 /// The future ends once all senders of the queue are dropped and all calls are done. Results are sent to `results`;
 /// without it, each call is answered through its envelope.
 pub(crate) async fn standalone<C: Callable>(
-    mut executor: Executor<C>,
+    executor: Executor<C>,
     context: &Arc<ComponentContext>,
     store: &Arc<ComponentStore>,
     results: Option<Sender<Envelope>>,
@@ -40,8 +40,8 @@ pub(crate) async fn standalone<C: Callable>(
         functions: &mut Vec::new(),
         described: &mut Vec::new(),
     };
-    let opened = executor.open(&mut setup).await;
-    opened.expect("opening an executor cannot fail");
+    let executor = executor.open(&mut setup).await;
+    let executor = executor.expect("opening an executor cannot fail");
     let stop = Stop::new(Duration::ZERO);
     let (calls, inlet) = queue(QueueLimits::default());
     let inlet = Inlet {
@@ -57,5 +57,5 @@ pub(crate) async fn standalone<C: Callable>(
         remaining: None,
         stop,
     };
-    (calls, executor.run(inlet, outlet))
+    (calls, executor.start((inlet, outlet)))
 }

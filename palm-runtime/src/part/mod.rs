@@ -2,8 +2,8 @@
 //!
 //! A component is made of parts. An inbound part receives messages from peers, an outbound part handles or sends
 //! messages, and a bypass runs without a route. Each part has two phases. [`Inbound::open`] binds sockets and
-//! announces their addresses; a part *runs* once all parts of its component are open. An inbound part sends
-//! messages to its [`Outlet`], and an outbound part receives them from its [`Inlet`]: the
+//! announces their addresses; the part that it returns *runs* once all parts of its component are open. An inbound part
+//! sends messages to its [`Outlet`], and an outbound part receives them from its [`Inlet`]: the
 //! [`ServerTemplate`](crate::ServerTemplate) has connected the two by a bounded queue.
 //!
 //! When the component stops, inbound parts return first. An outbound part returns once its inlet is closed and
@@ -12,25 +12,24 @@
 mod bypass_sender;
 mod emit;
 mod envelope;
-mod erased;
 mod hooks;
 mod inlet;
 mod outlet;
+mod running;
 mod setup;
 
 use std::future::Future;
-
-use crate::failure::BoxError;
 
 pub use crate::stop::Stop;
 pub use bypass_sender::BypassSender;
 pub(crate) use emit::EmitToOutlet;
 pub use envelope::Envelope;
-pub(crate) use erased::{ErasedBypass, ErasedInbound, ErasedOutbound, RunningPart};
 pub use hooks::{BypassInbound, BypassOutbound, InboundHooks, NoHooks, OutboundHooks};
 pub use inlet::Inlet;
 pub(crate) use inlet::Pace;
 pub use outlet::Outlet;
+pub use running::Running;
+pub(crate) use running::{ClosedPart, RunningPart};
 pub(crate) use setup::LegacyAddress;
 pub use setup::{Binding, OpenError, Setup};
 
@@ -40,25 +39,23 @@ pub(crate) const BATCH: usize = 256;
 /// A part that receives messages from peers or other sources, and sends them to an outbound part.
 ///
 /// ```
-/// use palm::part::{Inbound, OpenError, Outlet, Setup};
+/// use palm::part::{Inbound, OpenError, Outlet, Running, Setup};
 /// use palm::parts::*;
 /// use palm::socket::{Pull, SocketOptions};
-/// use palm::{BoxError, Message, ServerTemplate};
+/// use palm::{Message, ServerTemplate};
 ///
 /// /// Sends one message for each word.
 /// struct Words(&'static str);
 ///
 /// impl Inbound for Words {
-///     async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
-///         Ok(())
-///     }
-///
-///     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-///         for word in self.0.split(' ') {
-///             outlet.send(Message::new("any.thing", word)).await;
-///         }
-///         outlet.stopped().await;
-///         Ok(())
+///     async fn open(self, _: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+///         Ok(Running::inbound(move |outlet| async move {
+///             for word in self.0.split(' ') {
+///                 outlet.send(Message::new("any.thing", word)).await;
+///             }
+///             outlet.stopped().await;
+///             Ok(())
+///         }))
 ///     }
 /// }
 ///
@@ -81,13 +78,16 @@ pub(crate) const BATCH: usize = 256;
 /// # }
 /// ```
 pub trait Inbound: Send + 'static {
-    /// Binds the sockets of the part, so that peers can connect.
+    /// Binds the sockets of the part, so that peers can connect. Returns the part as one that runs once all parts of the
+    /// component are open.
     ///
     /// # Errors
     ///
     /// [`OpenError`] if an address cannot be bound. The component is then not started.
-    fn open(&mut self, setup: &mut Setup<'_>)
-    -> impl Future<Output = Result<(), OpenError>> + Send;
+    fn open(
+        self,
+        setup: &mut Setup<'_>,
+    ) -> impl Future<Output = Result<Running<Outlet>, OpenError>> + Send;
 
     /// Returns whether the part only forwards messages, and never blocks its thread for long. Default: no.
     ///
@@ -102,13 +102,6 @@ pub trait Inbound: Send + 'static {
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
     }
-
-    /// Sends messages to `outlet` until [`Outlet::stopped`] returns.
-    ///
-    /// # Errors
-    ///
-    /// Any error that ends the part. The component then stops.
-    fn run(self, outlet: Outlet) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
 /// A part that receives messages from other parts, and handles them or sends them to peers.
@@ -116,28 +109,26 @@ pub trait Inbound: Send + 'static {
 /// ```
 /// use std::time::Duration;
 ///
-/// use palm::part::{Inlet, OpenError, Outbound, Outlet, Setup};
+/// use palm::part::{Inlet, OpenError, Outbound, Outlet, Running, Setup};
 /// use palm::parts::*;
 /// use palm::socket::{Request, SocketOptions};
-/// use palm::{BoxError, Message, ServerTemplate};
+/// use palm::{Message, ServerTemplate};
 ///
 /// /// Answers with the length of each message's payload.
 /// struct Lengths;
 ///
 /// impl Outbound for Lengths {
-///     async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
-///         Ok(())
-///     }
-///
-///     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
-///         let mut batch = Vec::new();
-///         while inlet.recv_many(&mut batch, 100).await > 0 {
-///             for envelope in batch.drain(..) {
-///                 let length = envelope.message().payload().len();
-///                 envelope.answer(length.to_string().into());
+///     async fn open(self, _: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+///         Ok(Running::outbound(move |mut inlet, _| async move {
+///             let mut batch = Vec::new();
+///             while inlet.recv_many(&mut batch, 100).await > 0 {
+///                 for envelope in batch.drain(..) {
+///                     let length = envelope.message().payload().len();
+///                     envelope.answer(length.to_string().into());
+///                 }
 ///             }
-///         }
-///         Ok(())
+///             Ok(())
+///         }))
 ///     }
 /// }
 ///
@@ -157,13 +148,16 @@ pub trait Inbound: Send + 'static {
 /// # }
 /// ```
 pub trait Outbound: Send + 'static {
-    /// Binds or prepares the resources of the part.
+    /// Binds or prepares the resources of the part. Returns the part as one that runs once all parts of the component are
+    /// open.
     ///
     /// # Errors
     ///
     /// [`OpenError`] if an address cannot be bound. The component is then not started.
-    fn open(&mut self, setup: &mut Setup<'_>)
-    -> impl Future<Output = Result<(), OpenError>> + Send;
+    fn open(
+        self,
+        setup: &mut Setup<'_>,
+    ) -> impl Future<Output = Result<Running<(Inlet, Outlet)>, OpenError>> + Send;
 
     /// Returns whether the part only forwards messages, and never blocks its thread for long. Default: no.
     ///
@@ -178,38 +172,27 @@ pub trait Outbound: Send + 'static {
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
     }
-
-    /// Handles the messages of `inlet` until it is closed and empty. `outlet` leads to the part that answers are
-    /// routed to, if any.
-    ///
-    /// # Errors
-    ///
-    /// Any error that ends the part. The component then stops.
-    fn run(self, inlet: Inlet, outlet: Outlet)
-    -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
 /// A part without a route, which runs alongside the others.
 ///
 /// ```
-/// use palm::part::{Bypass, OpenError, Setup, Stop};
+/// use palm::ServerTemplate;
+/// use palm::part::{Bypass, OpenError, Running, Setup, Stop};
 /// use palm::parts::*;
-/// use palm::{BoxError, ServerTemplate};
 /// use tokio::sync::oneshot;
 ///
 /// /// Reports when the component starts to run, and its name.
-/// struct Starter(oneshot::Sender<String>, String);
+/// struct Starter(oneshot::Sender<String>);
 ///
 /// impl Bypass for Starter {
-///     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-///         self.1 = setup.component().to_owned();
-///         Ok(())
-///     }
-///
-///     async fn run(self, stop: Stop) -> Result<(), BoxError> {
-///         self.0.send(self.1).map_err(|name| format!("no receiver for {name}"))?;
-///         stop.stopped().await;
-///         Ok(())
+///     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
+///         let name = setup.component().to_owned();
+///         Ok(Running::bypass(move |stop| async move {
+///             self.0.send(name).map_err(|name| format!("no receiver for {name}"))?;
+///             stop.stopped().await;
+///             Ok(())
+///         }))
 ///     }
 /// }
 ///
@@ -217,7 +200,7 @@ pub trait Outbound: Send + 'static {
 /// # async fn main() -> Result<(), palm::BoxError> {
 /// let (sender, started) = oneshot::channel();
 /// let mut server = ServerTemplate::new("server");
-/// server.register_bypass(Starter(sender, String::new()), "Starter");
+/// server.register_bypass(Starter(sender), "Starter");
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
 /// let server = server.spawn().await?;
 /// assert_eq!(started.await?, "server");
@@ -226,13 +209,16 @@ pub trait Outbound: Send + 'static {
 /// # }
 /// ```
 pub trait Bypass: Send + 'static {
-    /// Binds or prepares the resources of the part.
+    /// Binds or prepares the resources of the part. Returns the part as one that runs once all parts of the component are
+    /// open.
     ///
     /// # Errors
     ///
     /// [`OpenError`] if an address cannot be bound. The component is then not started.
-    fn open(&mut self, setup: &mut Setup<'_>)
-    -> impl Future<Output = Result<(), OpenError>> + Send;
+    fn open(
+        self,
+        setup: &mut Setup<'_>,
+    ) -> impl Future<Output = Result<Running<Stop>, OpenError>> + Send;
 
     /// Returns whether the part only forwards messages, and never blocks its thread for long. Default: no.
     ///
@@ -247,11 +233,4 @@ pub trait Bypass: Send + 'static {
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
     }
-
-    /// Runs until `stop`.
-    ///
-    /// # Errors
-    ///
-    /// Any error that ends the part. The component then stops.
-    fn run(self, stop: Stop) -> impl Future<Output = Result<(), BoxError>> + Send;
 }

@@ -10,7 +10,8 @@ use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::{BoxError, CallFailure, catch_panic};
 use crate::method::Outcome;
 use crate::part::{
-    BATCH, Binding, Bypass, BypassInbound, BypassOutbound, BypassSender, OpenError, Setup, Stop,
+    BATCH, Binding, Bypass, BypassInbound, BypassOutbound, BypassSender, OpenError, Running, Setup,
+    Stop,
 };
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::{Pull, Push, Reply};
@@ -62,7 +63,6 @@ use crate::socket::{Pull, Push, Reply};
 pub struct RepBypassService<H> {
     address: ParsedAddress,
     hooks: H,
-    opened: Option<(Reply, PartContext)>,
 }
 
 impl<H: BypassInbound> RepBypassService<H> {
@@ -71,7 +71,6 @@ impl<H: BypassInbound> RepBypassService<H> {
         Self {
             address: address.into_address(),
             hooks,
-            opened: None,
         }
     }
 }
@@ -81,16 +80,22 @@ impl<H: BypassInbound> Bypass for RepBypassService<H> {
         vec![Binding::new("bypass_address", &self.address)]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
         let address = setup.bind_address("bypass_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("bypass_address", &bound);
-        self.opened = Some((reply, PartContext::new(setup)));
-        Ok(())
+        let opened = PartContext::new(setup);
+        Ok(Running::bypass(|stop| self.answer_all(reply, opened, stop)))
     }
+}
 
-    async fn run(mut self, stop: Stop) -> Result<(), BoxError> {
-        let (mut reply, opened) = self.opened.expect("a part is opened before it runs");
+impl<H: BypassInbound> RepBypassService<H> {
+    async fn answer_all(
+        mut self,
+        mut reply: Reply,
+        opened: PartContext,
+        stop: Stop,
+    ) -> Result<(), BoxError> {
         loop {
             let (mut frames, responder) = tokio::select! {
                 biased;
@@ -172,7 +177,6 @@ async fn recv<H: BypassInbound>(hooks: &mut H, body: Bytes) -> Outcome {
 pub struct PullBypassConnection<H> {
     endpoint: Endpoint,
     hooks: H,
-    opened: Option<PartContext>,
 }
 
 impl<H: BypassInbound> PullBypassConnection<H> {
@@ -181,19 +185,19 @@ impl<H: BypassInbound> PullBypassConnection<H> {
         Self {
             endpoint: Endpoint::Static(address.into_address()),
             hooks,
-            opened: None,
         }
     }
 }
 
 impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
-        Ok(())
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
+        let opened = PartContext::connecting(setup, &self.endpoint)?;
+        Ok(Running::bypass(|stop| self.receive_all(opened, stop)))
     }
+}
 
-    async fn run(mut self, stop: Stop) -> Result<(), BoxError> {
-        let opened = self.opened.expect("a part is opened before it runs");
+impl<H: BypassInbound> PullBypassConnection<H> {
+    async fn receive_all(mut self, opened: PartContext, stop: Stop) -> Result<(), BoxError> {
         let address = self.endpoint.locate().await?;
         let mut pull = Pull::connect(&address, &opened.options).await?;
         let mut bodies = Vec::new();
@@ -250,7 +254,6 @@ pub struct PushBypassConnection<P = NoProducer> {
     producer: P,
     sender: BypassSender,
     bodies: Receiver<Bytes>,
-    opened: Option<PartContext>,
 }
 
 /// No producer: only [`BypassSender`]s send bodies.
@@ -272,7 +275,6 @@ impl PushBypassConnection {
             producer: NoProducer,
             sender: BypassSender(sender),
             bodies,
-            opened: None,
         }
     }
 }
@@ -285,7 +287,6 @@ impl<P> PushBypassConnection<P> {
             producer,
             sender: self.sender,
             bodies: self.bodies,
-            opened: None,
         }
     }
 
@@ -296,20 +297,20 @@ impl<P> PushBypassConnection<P> {
 }
 
 impl<P: BypassOutbound> Bypass for PushBypassConnection<P> {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
-        Ok(())
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
+        let opened = PartContext::connecting(setup, &self.endpoint)?;
+        Ok(Running::bypass(|stop| self.send_all(opened, stop)))
     }
+}
 
-    async fn run(self, stop: Stop) -> Result<(), BoxError> {
+impl<P: BypassOutbound> PushBypassConnection<P> {
+    async fn send_all(self, opened: PartContext, stop: Stop) -> Result<(), BoxError> {
         let Self {
             endpoint,
             producer,
             sender,
             mut bodies,
-            opened,
         } = self;
-        let opened = opened.expect("a part is opened before it runs");
         let address = endpoint.locate().await?;
         let push = Push::connect(&address, &opened.options).await?;
         let mut batch = Vec::new();

@@ -8,7 +8,7 @@
 //! a worker without a link of the current version) and `inspect` (reports the state of the component). It also registers
 //! the functions that workers list when they open sessions, and forwards cancelled calls to their links.
 //!
-//! [`CacheService::run`] never awaits a request in its loop, since links share the socket: requests run concurrently
+//! [`OpenCacheService::serve`] never awaits a request in its loop, since links share the socket: requests run concurrently
 //! (`running`), wait for a slot (`waiting`), or wait for a change (`watching`). Each holds a reservation of a byte
 //! budget until its reply is made, and replies hold one until they are sent, so that peers which flood the service or
 //! do not read their replies cannot exhaust memory.
@@ -39,7 +39,7 @@ use crate::link::server::TICK;
 use crate::log_limit::{LimitLog, UnknownLog};
 use crate::memory_trimmer::Trimmer;
 use crate::metrics::PartCounters;
-use crate::part::{Binding, Bypass, OpenError, Setup};
+use crate::part::{Binding, Bypass, OpenError, Running, Setup};
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
 use crate::stop::{FLUSH_TIMEOUT, Stop};
 
@@ -98,7 +98,6 @@ const MAX_WATCHERS: usize = 1024;
 #[derive(Debug)]
 pub struct CacheService {
     address: ParsedAddress,
-    opened: Option<OpenCacheService>,
 }
 
 #[derive(Debug)]
@@ -114,7 +113,6 @@ impl CacheService {
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
             address: address.into_address(),
-            opened: None,
         }
     }
 }
@@ -128,27 +126,29 @@ impl Bypass for CacheService {
         vec![Binding::new("db_address", &self.address)]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
         let address = setup.bind_address("db_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("db_address", &bound);
         setup.state.links.set_router(reply.sender());
-        self.opened = Some(OpenCacheService {
+        let opened = OpenCacheService {
             reply,
             store: setup.store.clone(),
             state: setup.state.clone(),
             counters: setup.counters(),
-        });
-        Ok(())
+        };
+        Ok(Running::bypass(|stop| opened.serve(stop)))
     }
+}
 
-    async fn run(self, stop: Stop) -> Result<(), BoxError> {
-        let OpenCacheService {
+impl OpenCacheService {
+    async fn serve(self, stop: Stop) -> Result<(), BoxError> {
+        let Self {
             mut reply,
             store,
             state,
             counters,
-        } = self.opened.expect("a part is opened before it runs");
+        } = self;
         let (store, counters) = (&*store, &*counters);
         let state = &*state;
         let links = &state.links;

@@ -13,7 +13,7 @@ use crate::message::{Message, Split};
 use crate::method::Emit;
 use crate::metrics::PartCounters;
 use crate::part::{
-    EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Pace, Setup,
+    EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Pace, Running, Setup,
 };
 
 /// An outbound part that passes each message to [`OutboundHooks::handle`], one at a time, and sends the messages that
@@ -76,27 +76,32 @@ use crate::part::{
 #[derive(Debug)]
 pub struct Handler<H> {
     hooks: H,
-    opened: Option<(Arc<ComponentContext>, Arc<PartCounters>)>,
 }
 
 impl<H: OutboundHooks> Handler<H> {
     /// Returns a part that handles messages with `hooks`.
     pub fn new(hooks: H) -> Self {
-        Self {
-            hooks,
-            opened: None,
-        }
+        Self { hooks }
     }
 }
 
 impl<H: OutboundHooks> Outbound for Handler<H> {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some((setup.context.clone(), setup.counters()));
-        Ok(())
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        let (context, counters) = (setup.context.clone(), setup.counters());
+        Ok(Running::outbound(|inlet, outlet| {
+            self.handle_all(context, counters, inlet, outlet)
+        }))
     }
+}
 
-    async fn run(mut self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let (context, counters) = self.opened.expect("a part is opened before it runs");
+impl<H: OutboundHooks> Handler<H> {
+    async fn handle_all(
+        mut self,
+        context: Arc<ComponentContext>,
+        counters: Arc<PartCounters>,
+        mut inlet: Inlet,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let mut batch = Vec::new();
         let mut pace = Pace::default();
         while inlet.recv_many(&mut batch, pace.messages()).await > 0 {

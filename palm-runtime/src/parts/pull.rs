@@ -6,7 +6,7 @@ use super::receive_loop::{MessageIds, ReceiveLoop, passes_on};
 use crate::discovery::{Endpoint, IntoAddress};
 use crate::failure::BoxError;
 use crate::part::{
-    Binding, Inbound, InboundHooks, LegacyAddress, NoHooks, OpenError, Outlet, Setup,
+    Binding, Inbound, InboundHooks, LegacyAddress, NoHooks, OpenError, Outlet, Running, Setup,
 };
 use crate::socket::{Pull, SocketClosed};
 
@@ -36,7 +36,6 @@ use crate::socket::{Pull, SocketClosed};
 pub struct PullService<H = NoHooks> {
     address: LegacyAddress,
     hooks: H,
-    opened: Option<(CallSource, PartContext)>,
 }
 
 impl PullService {
@@ -49,7 +48,6 @@ impl PullService {
         Self {
             address,
             hooks: NoHooks,
-            opened: None,
         }
     }
 }
@@ -60,7 +58,6 @@ impl<H> PullService<H> {
         PullService {
             address: self.address,
             hooks,
-            opened: None,
         }
     }
 }
@@ -74,7 +71,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         vec![Binding::legacy("pull_address", &self.address.address)]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let pull = Pull::idle(setup.options);
         setup
             .bind_legacy("pull_address", &self.address, pull.peers())
@@ -83,23 +80,20 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         let _ = setup.state.callers.set(pull.peers());
         let linked = setup.state.links.take_calls();
         let state = setup.state.clone();
-        let calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, state));
-        self.opened = Some((calls, PartContext::new(setup)));
-        Ok(())
-    }
-
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let (mut calls, opened) = self.opened.expect("a part is opened before it runs");
-        let receive_loop = ReceiveLoop::new(
-            self.hooks,
-            MessageIds::Assigned,
-            opened.context,
-            opened.counters,
-            outlet,
-        );
-        receive_loop.run(&mut calls).await?;
-        calls.0.pull.close().await;
-        Ok(())
+        let mut calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, state));
+        let opened = PartContext::new(setup);
+        Ok(Running::inbound(|outlet| async move {
+            let receive_loop = ReceiveLoop::new(
+                self.hooks,
+                MessageIds::Assigned,
+                opened.context,
+                opened.counters,
+                outlet,
+            );
+            receive_loop.run(&mut calls).await?;
+            calls.0.pull.close().await;
+            Ok(())
+        }))
     }
 }
 
@@ -132,7 +126,6 @@ pub struct PullConnection<H = NoHooks> {
     endpoint: Endpoint,
     ids: MessageIds,
     hooks: H,
-    opened: Option<PartContext>,
 }
 
 impl PullConnection {
@@ -142,7 +135,6 @@ impl PullConnection {
             endpoint: Endpoint::Static(address.into_address()),
             ids: MessageIds::Assigned,
             hooks: NoHooks,
-            opened: None,
         }
     }
 
@@ -151,7 +143,6 @@ impl PullConnection {
             endpoint,
             ids: MessageIds::Unchanged,
             hooks: NoHooks,
-            opened: None,
         }
     }
 }
@@ -168,7 +159,6 @@ impl<H> PullConnection<H> {
             endpoint: self.endpoint,
             ids: self.ids,
             hooks,
-            opened: None,
         }
     }
 }
@@ -178,17 +168,18 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
         passes_on::<H>()
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+        let opened = PartContext::connecting(setup, &self.endpoint)?;
         if self.is_worker() {
             setup.state.streams.expect_one_more();
         }
-        Ok(())
+        Ok(Running::inbound(|outlet| self.receive_all(opened, outlet)))
     }
+}
 
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+impl<H: InboundHooks> PullConnection<H> {
+    async fn receive_all(self, opened: PartContext, outlet: Outlet) -> Result<(), BoxError> {
         let is_worker = self.is_worker();
-        let opened = self.opened.expect("a part is opened before it runs");
         let address = tokio::select! {
             () = outlet.stopped() => return Ok(()),
             address = self.endpoint.locate() => address?,

@@ -1,14 +1,11 @@
 //! PUSH parts: send each message to one of the connected peers in turn.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::context::PartContext;
 use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
-use crate::failure::BoxError;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Binding, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Binding, Inlet, OpenError, Outbound, Outlet, Running, Setup};
 use crate::socket::{Push, SocketClosed};
 
 /// An outbound part that binds a PUSH socket, and sends each message to one of its peers in turn. Announced as
@@ -32,7 +29,6 @@ use crate::socket::{Push, SocketClosed};
 #[derive(Debug)]
 pub struct PushService {
     address: ParsedAddress,
-    opened: Option<(Push, Arc<PartCounters>)>,
 }
 
 impl PushService {
@@ -40,7 +36,6 @@ impl PushService {
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
             address: address.into_address(),
-            opened: None,
         }
     }
 }
@@ -54,19 +49,16 @@ impl Outbound for PushService {
         vec![Binding::new("push_address", &self.address)]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         let address = setup.bind_address("push_address", &self.address)?;
         let (push, bound) = Push::bind(&address, setup.options).await?;
         setup.announce("push_address", &bound);
-        self.opened = Some((push, setup.counters()));
-        Ok(())
-    }
-
-    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
-        let (push, counters) = self.opened.expect("a part is opened before it runs");
-        push_all(&mut inlet, &push, &counters).await?;
-        push.close(inlet.linger()).await;
-        Ok(())
+        let counters = setup.counters();
+        Ok(Running::outbound(|mut inlet, _| async move {
+            push_all(&mut inlet, &push, &counters).await?;
+            push.close(inlet.linger()).await;
+            Ok(())
+        }))
     }
 }
 
@@ -96,7 +88,6 @@ impl Outbound for PushService {
 #[derive(Debug)]
 pub struct PushConnection {
     endpoint: Endpoint,
-    opened: Option<PartContext>,
 }
 
 impl PushConnection {
@@ -106,10 +97,7 @@ impl PushConnection {
     }
 
     pub(crate) fn to(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            opened: None,
-        }
+        Self { endpoint }
     }
 }
 
@@ -118,25 +106,22 @@ impl Outbound for PushConnection {
         true
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
-        Ok(())
-    }
-
-    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
-        let opened = self.opened.expect("a part is opened before it runs");
-        let stop = inlet.stop.clone();
-        let address = tokio::select! {
-            // Before the address is known no task was received, so there is no result.
-            () = stop.stopped() => return Ok(()),
-            address = self.endpoint.locate() => address?,
-        };
-        let push = Push::connect(&address, &opened.options).await?;
-        tracing::info!("pushing to {address}");
-        let _following = self.endpoint.follow(push.peers(), address, |_| {});
-        push_all(&mut inlet, &push, &opened.counters).await?;
-        push.close(inlet.linger()).await;
-        Ok(())
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        let opened = PartContext::connecting(setup, &self.endpoint)?;
+        Ok(Running::outbound(|mut inlet, _| async move {
+            let stop = inlet.stop.clone();
+            let address = tokio::select! {
+                // No task is received before the address is known, so no result is lost.
+                () = stop.stopped() => return Ok(()),
+                address = self.endpoint.locate() => address?,
+            };
+            let push = Push::connect(&address, &opened.options).await?;
+            tracing::info!("pushing to {address}");
+            let _following = self.endpoint.follow(push.peers(), address, |_| {});
+            push_all(&mut inlet, &push, &opened.counters).await?;
+            push.close(inlet.linger()).await;
+            Ok(())
+        }))
     }
 }
 

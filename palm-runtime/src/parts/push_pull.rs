@@ -1,14 +1,10 @@
 //! [`PushPullService`]: sends tasks to workers and receives their results in one part.
 
-use tokio::sync::mpsc;
-
 use super::context::PartContext;
 use super::pending_replies::PendingReplies;
 use super::workers::{TaskScheduler, receive_results};
 use crate::discovery::IntoAddress;
-use crate::failure::BoxError;
-use crate::link::inbound::InboundEvent;
-use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
+use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Running, Setup};
 use crate::socket::{Pull, Push};
 
 /// An outbound part that assigns each message to a worker, receives the result, and sends it along its route.
@@ -72,27 +68,15 @@ use crate::socket::{Pull, Push};
 pub struct PushPullService {
     push_address: LegacyAddress,
     pull_address: LegacyAddress,
-    opened: Option<OpenPushPull>,
 }
 
 /// The sockets and links of an open part.
-#[derive(Debug)]
-struct OpenPushPull {
-    push: Push,
-    pull: Pull,
-    /// Whether tasks are also sent over links.
-    is_linked: bool,
-    linked: Option<mpsc::UnboundedReceiver<InboundEvent>>,
-    opened: PartContext,
-}
-
 impl PushPullService {
     /// Binds `push_address`, where tasks are sent, and `pull_address`, where results are received.
     pub fn bind(push_address: impl IntoAddress, pull_address: impl IntoAddress) -> Self {
         Self {
             push_address: LegacyAddress::configured(push_address.into_address()),
             pull_address: LegacyAddress::configured(pull_address.into_address()),
-            opened: None,
         }
     }
 }
@@ -109,7 +93,7 @@ impl Outbound for PushPullService {
         ]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         let push = Push::idle(setup.options);
         setup
             .bind_legacy("worker_push_address", &self.push_address, push.peers())
@@ -122,48 +106,34 @@ impl Outbound for PushPullService {
         // The first of several such parts counts.
         let _ = setup.state.workers.set(push.peers());
         let links = &setup.state.links;
-        self.opened = Some(OpenPushPull {
-            push,
-            pull,
-            is_linked: links.claim_tasks(),
-            linked: links.take_results(),
-            opened: PartContext::new(setup),
-        });
-        Ok(())
-    }
-
-    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let OpenPushPull {
-            push,
-            pull,
-            is_linked,
-            linked,
-            opened,
-        } = self.opened.expect("a part is opened before it runs");
-        let (state, name) = (opened.state.clone(), opened.context.name.clone());
-        let counters = opened.counters.clone();
-        let replies = PendingReplies::default();
-        let linger = inlet.linger();
-        let task_outlet = outlet.clone();
-        let tasks = TaskScheduler {
-            push: &push,
-            name: &name,
-            state: &state,
-            counters: &counters,
-            outlet: &task_outlet,
-            links: is_linked.then_some(&state.links),
-            replies: Some(&replies),
-        };
-        let push_all = async {
-            let pushed = tasks.push_all(&mut inlet).await;
-            state.outstanding.close();
-            pushed
-        };
-        let results = receive_results(pull, opened, Some(&replies), linked, outlet);
-        let (pushed, taken) = tokio::join!(push_all, results);
-        pushed?;
-        taken?;
-        push.close(linger).await;
-        Ok(())
+        let (is_linked, linked) = (links.claim_tasks(), links.take_results());
+        let opened = PartContext::new(setup);
+        Ok(Running::outbound(move |mut inlet, outlet| async move {
+            let (state, name) = (opened.state.clone(), opened.context.name.clone());
+            let counters = opened.counters.clone();
+            let replies = PendingReplies::default();
+            let linger = inlet.linger();
+            let task_outlet = outlet.clone();
+            let tasks = TaskScheduler {
+                push: &push,
+                name: &name,
+                state: &state,
+                counters: &counters,
+                outlet: &task_outlet,
+                links: is_linked.then_some(&state.links),
+                replies: Some(&replies),
+            };
+            let push_all = async {
+                let pushed = tasks.push_all(&mut inlet).await;
+                state.outstanding.close();
+                pushed
+            };
+            let results = receive_results(pull, opened, Some(&replies), linked, outlet);
+            let (pushed, taken) = tokio::join!(push_all, results);
+            pushed?;
+            taken?;
+            push.close(linger).await;
+            Ok(())
+        }))
     }
 }

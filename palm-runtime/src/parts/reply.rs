@@ -8,7 +8,7 @@ use super::context::PartContext;
 use super::request_loop::{ANSWER_TIMEOUT, RequestLoop, RequestOutcome, RequestSource, Respond};
 use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::BoxError;
-use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Running, Setup};
 use crate::socket::{Frames, Reply, Responder, SocketClosed};
 
 /// An inbound part that receives messages from REQ peers and answers each. Announced as `rep_address`.
@@ -62,7 +62,6 @@ pub struct RepService<H = NoHooks> {
     address: ParsedAddress,
     hooks: H,
     answer_timeout: Duration,
-    opened: Option<(Reply, PartContext)>,
 }
 
 impl RepService {
@@ -72,7 +71,6 @@ impl RepService {
             address: address.into_address(),
             hooks: NoHooks,
             answer_timeout: ANSWER_TIMEOUT,
-            opened: None,
         }
     }
 }
@@ -96,7 +94,6 @@ impl<H> RepService<H> {
             address: self.address,
             hooks,
             answer_timeout: self.answer_timeout,
-            opened: None,
         }
     }
 }
@@ -106,17 +103,14 @@ impl<H: InboundHooks> Inbound for RepService<H> {
         vec![Binding::new("rep_address", &self.address)]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let address = setup.bind_address("rep_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("rep_address", &bound);
-        self.opened = Some((reply, PartContext::new(setup)));
-        Ok(())
-    }
-
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let (reply, opened) = self.opened.expect("a part is opened before it runs");
-        answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
+        let opened = PartContext::new(setup);
+        Ok(Running::inbound(move |outlet| {
+            answer_all(reply, self.hooks, self.answer_timeout, opened, outlet)
+        }))
     }
 }
 
@@ -139,7 +133,6 @@ pub struct RepConnection<H = NoHooks> {
     endpoint: Endpoint,
     hooks: H,
     answer_timeout: Duration,
-    opened: Option<PartContext>,
 }
 
 impl RepConnection {
@@ -149,7 +142,6 @@ impl RepConnection {
             endpoint: Endpoint::Static(address.into_address()),
             hooks: NoHooks,
             answer_timeout: ANSWER_TIMEOUT,
-            opened: None,
         }
     }
 }
@@ -173,23 +165,19 @@ impl<H> RepConnection<H> {
             endpoint: self.endpoint,
             hooks,
             answer_timeout: self.answer_timeout,
-            opened: None,
         }
     }
 }
 
 impl<H: InboundHooks> Inbound for RepConnection<H> {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
-        Ok(())
-    }
-
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let opened = self.opened.expect("a part is opened before it runs");
-        let address = self.endpoint.locate().await?;
-        let reply = Reply::connect(&address, &opened.options).await?;
-        tracing::info!("connecting to {address} to answer its requests");
-        answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+        let opened = PartContext::connecting(setup, &self.endpoint)?;
+        Ok(Running::inbound(move |outlet| async move {
+            let address = self.endpoint.locate().await?;
+            let reply = Reply::connect(&address, &opened.options).await?;
+            tracing::info!("connecting to {address} to answer its requests");
+            answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
+        }))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
 use crate::link::{CANCEL_TOPIC, SUBSCRIBER, Subscription};
 use crate::message::new_id;
 use crate::metrics::PartCounters;
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Running, Setup};
 use crate::report::Role;
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
 
@@ -60,7 +60,6 @@ pub struct SubConnection<H = NoHooks> {
     /// The cache key under which the address of the publisher is announced.
     key: Option<String>,
     hooks: H,
-    opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
 impl SubConnection {
@@ -82,7 +81,6 @@ impl SubConnection {
             previous,
             key: None,
             hooks: NoHooks,
-            opened: None,
         }
     }
 }
@@ -101,15 +99,19 @@ impl<H> SubConnection<H> {
             previous: self.previous,
             key: self.key,
             hooks,
-            opened: None,
         }
     }
 }
 
 impl<H: InboundHooks> SubConnection<H> {
     /// Receives the messages of a publisher over a link.
-    async fn run_linked(self, publisher: Publisher, outlet: Outlet) -> Result<(), BoxError> {
-        let (opened, store) = self.opened.expect("a part is opened before it runs");
+    async fn run_linked(
+        self,
+        publisher: Publisher,
+        opened: PartContext,
+        store: Arc<ComponentStore>,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let topic = self.previous.unwrap_or(publisher.name);
         let request = publisher.directory.request();
         let address = request.address();
@@ -271,21 +273,28 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         passes_on::<H>()
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let opened = PartContext::connecting(setup, &self.endpoint)?;
         if let (Some(key), Endpoint::Static(Ok(address))) = (&self.key, &self.endpoint) {
             setup.announced.insert(key.clone(), address.to_string());
         }
         setup.state.streams.expect_one_more();
-        self.opened = Some((opened, setup.store.clone()));
-        Ok(())
+        let store = setup.store.clone();
+        Ok(Running::inbound(|outlet| {
+            self.receive_all(opened, store, outlet)
+        }))
     }
+}
 
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let opened = self.opened.as_ref();
-        let is_enabled = opened.is_some_and(|(it, _)| it.state.links.options().enabled);
+impl<H: InboundHooks> SubConnection<H> {
+    async fn receive_all(
+        self,
+        opened: PartContext,
+        store: Arc<ComponentStore>,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let offering = async {
-            match is_enabled {
+            match opened.state.links.options().enabled {
                 true => offering(&self.endpoint).await,
                 false => None,
             }
@@ -301,9 +310,18 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             publisher = offering => publisher,
         };
         if let Some(publisher) = publisher {
-            return self.run_linked(publisher, outlet).await;
+            return self.run_linked(publisher, opened, store, outlet).await;
         }
-        let (opened, store) = self.opened.expect("a part is opened before it runs");
+        self.run_subscribed(opened, store, outlet).await
+    }
+
+    /// Receives the messages of a publisher at its PUB socket.
+    async fn run_subscribed(
+        self,
+        opened: PartContext,
+        store: Arc<ComponentStore>,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let locate = async {
             let topic = match (self.previous, &self.endpoint) {
                 (Some(topic), _) => topic,

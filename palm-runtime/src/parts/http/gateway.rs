@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::network::NetworkTrust;
 use crate::part::{
-    BATCH, Bypass, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop,
+    BATCH, Bypass, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Running, Setup, Stop,
 };
 
 /// Binds a listener of a component, which is announced as `http_address`.
@@ -82,15 +82,11 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 #[derive(Debug)]
 pub struct GatewayRouter {
     gateway: Gateway,
-    counters: Arc<PartCounters>,
 }
 
 impl GatewayRouter {
     pub(crate) fn new(gateway: Gateway) -> Self {
-        Self {
-            gateway,
-            counters: Arc::default(),
-        }
+        Self { gateway }
     }
 }
 
@@ -107,13 +103,21 @@ impl Gateway {
 }
 
 impl Inbound for GatewayRouter {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         attach(&self.gateway, setup);
-        self.counters = setup.counters();
-        Ok(())
+        let counters = setup.counters();
+        Ok(Running::inbound(|outlet| {
+            self.receive_all(counters, outlet)
+        }))
     }
+}
 
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+impl GatewayRouter {
+    async fn receive_all(
+        self,
+        counters: Arc<PartCounters>,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let mut incoming = self
             .gateway
             .0
@@ -147,7 +151,7 @@ impl Inbound for GatewayRouter {
             let since = clock::now();
             outlet.take_remaining(messages.len());
             let bytes = messages.iter().map(|message| message.payload().len()).sum();
-            self.counters.count(messages.len(), bytes);
+            counters.count(messages.len(), bytes);
             batch.extend(
                 messages
                     .drain(..)
@@ -201,26 +205,31 @@ impl Inbound for GatewayRouter {
 #[derive(Debug)]
 pub struct GatewayDealer {
     gateway: Gateway,
-    counters: Arc<PartCounters>,
 }
 
 impl GatewayDealer {
     pub(crate) fn new(gateway: Gateway) -> Self {
-        Self {
-            gateway,
-            counters: Arc::default(),
-        }
+        Self { gateway }
     }
 }
 
 impl Outbound for GatewayDealer {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         attach(&self.gateway, setup);
-        self.counters = setup.counters();
-        Ok(())
+        let counters = setup.counters();
+        Ok(Running::outbound(|inlet, outlet| {
+            self.deliver_all(counters, inlet, outlet)
+        }))
     }
+}
 
-    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+impl GatewayDealer {
+    async fn deliver_all(
+        self,
+        counters: Arc<PartCounters>,
+        mut inlet: Inlet,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let gateway = &*self.gateway.0;
         let mut batch = Vec::new();
         let mut others = Vec::new();
@@ -230,12 +239,12 @@ impl Outbound for GatewayDealer {
                 let message = envelope.answer(Bytes::new());
                 let bytes = message.payload().len();
                 match gateway.deliver(message) {
-                    None => self.counters.count(1, bytes),
+                    None => counters.count(1, bytes),
                     Some(message) if outlet.has_route() => others.push(Envelope {
                         gathers,
                         ..Envelope::new(message, flow, since)
                     }),
-                    Some(_) => self.counters.count_dropped(1),
+                    Some(_) => counters.count_dropped(1),
                 }
             }
             outlet.send_all(&mut others).await;
@@ -310,7 +319,6 @@ impl Outbound for GatewayDealer {
 pub struct HttpGateway {
     listener: Listener,
     gateway: Gateway,
-    bound: Option<BoundListener>,
 }
 
 impl HttpGateway {
@@ -319,31 +327,27 @@ impl HttpGateway {
         Self {
             listener: listener.into(),
             gateway: gateway.clone(),
-            bound: None,
         }
     }
 }
 
 impl Bypass for HttpGateway {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Stop>, OpenError> {
         attach(&self.gateway, setup);
-        let bound = bind_http(self.listener.clone(), setup).await?;
+        let bound = bind_http(self.listener, setup).await?;
         setup
             .announced
             .insert("http_address".to_owned(), bound.url());
-        self.bound = Some(bound);
-        Ok(())
-    }
-
-    async fn run(self, stop: Stop) -> Result<(), BoxError> {
-        let bound = self.bound.expect("a part is opened before it runs");
-        let closed = self.gateway.0.closed.clone();
-        let serving = bound.serve(self.gateway.service(), closed.clone(), stop.linger());
-        let stopped = async {
-            stop.stopped().await;
-            closed.cancel();
-        };
-        tokio::join!(serving, stopped);
-        Ok(())
+        let gateway = self.gateway;
+        Ok(Running::bypass(|stop| async move {
+            let closed = gateway.0.closed.clone();
+            let serving = bound.serve(gateway.service(), closed.clone(), stop.linger());
+            let stopped = async {
+                stop.stopped().await;
+                closed.cancel();
+            };
+            tokio::join!(serving, stopped);
+            Ok(())
+        }))
     }
 }

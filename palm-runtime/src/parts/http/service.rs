@@ -19,7 +19,7 @@ use super::super::request_loop::{
 use super::gateway::bind_http;
 use crate::failure::BoxError;
 use crate::http::{BodyMemory, BoundListener, Listener, MessageBody, problem_response};
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Running, Setup};
 use crate::socket::{Frames, SocketClosed};
 
 /// Receives messages as the bodies of POST requests. Announced as `http_address`.
@@ -55,7 +55,6 @@ pub struct HttpService<H = NoHooks> {
     answer_timeout: Duration,
     service: MessageService,
     receiver: mpsc::Receiver<PostedRequest>,
-    opened: Option<(Option<BoundListener>, PartContext)>,
 }
 
 type HttpAnswer = (Bytes, RequestOutcome);
@@ -91,7 +90,6 @@ impl HttpService {
                 memory: BodyMemory::default(),
             },
             receiver,
-            opened: None,
         }
     }
 }
@@ -116,7 +114,6 @@ impl<H> HttpService<H> {
             answer_timeout: self.answer_timeout,
             service: self.service,
             receiver: self.receiver,
-            opened: None,
         }
     }
 
@@ -127,7 +124,7 @@ impl<H> HttpService<H> {
 }
 
 impl<H: InboundHooks> Inbound for HttpService<H> {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let bound = match self.listener.clone() {
             Some(listener) => {
                 let bound = bind_http(listener, setup).await?;
@@ -138,12 +135,18 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
             }
             None => None,
         };
-        self.opened = Some((bound, PartContext::new(setup)));
-        Ok(())
+        let opened = PartContext::new(setup);
+        Ok(Running::inbound(|outlet| self.serve(bound, opened, outlet)))
     }
+}
 
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let (bound, opened) = self.opened.expect("a part is opened before it runs");
+impl<H: InboundHooks> HttpService<H> {
+    async fn serve(
+        self,
+        bound: Option<BoundListener>,
+        opened: PartContext,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let service = self.service;
         let (stop, linger) = (outlet.stop.clone(), outlet.stop.linger());
         let answering = RequestLoop {

@@ -16,7 +16,9 @@ use crate::link::SubscriptionEvent;
 use crate::message::FramePool;
 use crate::method::{Plain, Shape, State};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
+use crate::part::{
+    BATCH, Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Running, Setup,
+};
 use crate::socket::Publish;
 
 /// An outbound part that publishes each message. Announced as `pub_address`.
@@ -50,7 +52,6 @@ pub struct PubService<S = Plain> {
     /// Whether results of a last step are published to followers if `pipelined` is not set.
     last_step_to_followers: bool,
     pending_limits: PendingLimits,
-    opened: Option<OpenPubService>,
 }
 
 #[derive(Debug)]
@@ -83,7 +84,6 @@ impl<S: Shape> PubService<S> {
             pipelined: None,
             last_step_to_followers: false,
             pending_limits: PendingLimits::default(),
-            opened: None,
         }
     }
 
@@ -128,24 +128,27 @@ impl<S: Shape> Outbound for PubService<S> {
         vec![Binding::legacy("pub_address", &self.address.address)]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         let publish = Publish::idle(setup.options).await?;
         setup
             .bind_legacy("pub_address", &self.address, publish.peers())
             .await?;
         let _ = setup.state.followers.set(publish.peers());
-        self.opened = Some(OpenPubService {
+        let opened = OpenPubService {
             publish,
             followed: setup.state.links.claim_publications(),
             context: setup.context.clone(),
             state: setup.state.clone(),
             counters: setup.counters(),
-        });
-        Ok(())
+        };
+        Ok(Running::outbound(|inlet, _| {
+            self.publish_all(opened, inlet)
+        }))
     }
+}
 
-    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
-        let opened = self.opened.expect("a part is opened before it runs");
+impl<S: Shape> PubService<S> {
+    async fn publish_all(self, opened: OpenPubService, mut inlet: Inlet) -> Result<(), BoxError> {
         let state = opened.state.clone();
         let mut followed = opened.followed;
         let mut publisher = Publisher {

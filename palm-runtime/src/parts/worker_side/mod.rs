@@ -35,7 +35,7 @@ use crate::link::{LinkOptions, Subscription, WORKER};
 use crate::message::Message;
 use crate::message::proto::Descriptor;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Running, Setup};
 use crate::report::Role;
 
 /// The way in which a worker and its master exchange tasks and results.
@@ -63,7 +63,6 @@ pub(crate) struct TaskConnection {
     options: TaskOptions,
     sockets: PullConnection,
     transport: watch::Sender<Option<WorkerTransport>>,
-    opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
 /// The outbound part of a worker, which sends results over the transport of the tasks.
@@ -72,7 +71,6 @@ pub(crate) struct ResultConnection {
     directory: Arc<Directory>,
     sockets: PushConnection,
     transport: watch::Receiver<Option<WorkerTransport>>,
-    opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
 /// Returns both parts of a worker whose master has this cache service; `sockets` are for a legacy master.
@@ -86,19 +84,46 @@ pub(crate) fn to_master(
         directory: directory.clone(),
         sockets: sockets.1,
         transport: transport.subscribe(),
-        opened: None,
     };
     let tasks = TaskConnection {
         directory: directory.clone(),
         options,
         sockets: sockets.0,
         transport,
-        opened: None,
     };
     (tasks, results)
 }
 
-impl TaskConnection {
+impl Inbound for TaskConnection {
+    fn forwards_only(&self) -> bool {
+        true
+    }
+
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+        let opened = PartContext::new(setup);
+        let store = setup.store.clone();
+        let sockets = self.sockets.open(setup).await?;
+        let tasks = LinkedTasks {
+            directory: self.directory,
+            options: self.options,
+            transport: self.transport,
+            opened,
+            store,
+        };
+        Ok(Running::inbound(|outlet| tasks.receive(sockets, outlet)))
+    }
+}
+
+/// Receives tasks over a link, if the master offers one.
+struct LinkedTasks {
+    directory: Arc<Directory>,
+    options: TaskOptions,
+    transport: watch::Sender<Option<WorkerTransport>>,
+    opened: PartContext,
+    store: Arc<ComponentStore>,
+}
+
+impl LinkedTasks {
     /// Waits until a master answers, if a link may be used, and returns its descriptor. Cancel safe.
     async fn master(&self) -> Option<Descriptor> {
         let TaskOptions { link, may_link, .. } = &self.options;
@@ -108,19 +133,9 @@ impl TaskConnection {
         let role = self.directory.serves_role(WORKER, "worker_push_address");
         Some(role.await)
     }
-}
 
-impl Inbound for TaskConnection {
-    fn forwards_only(&self) -> bool {
-        true
-    }
-
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some((PartContext::new(setup), setup.store.clone()));
-        self.sockets.open(setup).await
-    }
-
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+    /// Receives tasks over a link, or with `sockets`.
+    async fn receive(self, sockets: Running<Outlet>, outlet: Outlet) -> Result<(), BoxError> {
         let master = tokio::select! {
             () = outlet.stopped() => {
                 if let Some(cause) = self.directory.wait_cause() {
@@ -130,20 +145,23 @@ impl Inbound for TaskConnection {
             }
             master = self.master() => master,
         };
-        let master = match master {
-            Some(master) if descriptor::offers_link(&master, WORKER) => master,
+        match master {
+            Some(master) if descriptor::offers_link(&master, WORKER) => {
+                self.receive_over_link(&master.name, outlet).await
+            }
             master => {
                 let transport = WorkerTransport::Sockets(master);
                 self.transport.send_replace(Some(transport));
-                if let Some((opened, _)) = &self.opened {
-                    let master = self.directory.request().address();
-                    let state = &opened.state;
-                    state.report_sockets(Role::Master, Vec::new(), master);
-                }
-                return self.sockets.run(outlet).await;
+                let address = self.directory.request().address();
+                let state = &self.opened.state;
+                state.report_sockets(Role::Master, Vec::new(), address);
+                sockets.start(outlet).await
             }
-        };
-        let (opened, store) = self.opened.expect("a part is opened before it runs");
+        }
+    }
+
+    async fn receive_over_link(self, master: &str, outlet: Outlet) -> Result<(), BoxError> {
+        let Self { opened, store, .. } = &self;
         let own = store.get(descriptor::KEY).await?.unwrap_or_default();
         let own = Descriptor::decode(own)?;
         let TaskOptions {
@@ -151,7 +169,7 @@ impl Inbound for TaskConnection {
             concurrency,
             prefetch,
             ..
-        } = self.options;
+        } = self.options.clone();
         let functions = listed(own.functions.iter());
         let worker = LinkSettings {
             db_address: String::new(),
@@ -175,13 +193,12 @@ impl Inbound for TaskConnection {
             .send_replace(Some(WorkerTransport::Link(link.clone())));
         let forward = TaskForwarder {
             link: &link,
-            opened: &opened,
+            opened,
             outlet: &outlet,
             envelopes: Vec::new(),
         };
         let connected = async {
             link.opened().await;
-            let master = &master.name;
             tracing::info!(functions, "joined `{master}` at {address}");
             opened.state.streams.one_is_in_place();
             std::future::pending().await
@@ -287,37 +304,35 @@ impl Outbound for ResultConnection {
         true
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some((PartContext::new(setup), setup.store.clone()));
-        self.sockets.open(setup).await
-    }
-
-    async fn run(mut self, inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let transport = self
-            .transport
-            .wait_for(Option::is_some)
-            .await
-            .map(|transport| transport.clone());
-        let Ok(Some(transport)) = transport else {
-            // The component stopped before its master was found.
-            return Ok(());
-        };
-        let (opened, store) = self.opened.expect("a part is opened before it runs");
-        let master = OlderMaster {
-            directory: &self.directory,
-            opened: &opened,
-            store: &store,
-        };
-        let results = async {
-            match &transport {
-                WorkerTransport::Link(link) => send_results(link, &opened.counters, inlet).await,
-                WorkerTransport::Sockets(_) => self.sockets.run(inlet, outlet).await,
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        let opened = PartContext::new(setup);
+        let store = setup.store.clone();
+        let sockets = self.sockets.open(setup).await?;
+        let (directory, mut transport) = (self.directory, self.transport);
+        Ok(Running::outbound(move |inlet, outlet| async move {
+            let transport = transport.wait_for(Option::is_some).await;
+            let Ok(Some(transport)) = transport.map(|transport| transport.clone()) else {
+                // The component stopped before its master was found.
+                return Ok(());
+            };
+            let master = OlderMaster {
+                directory: &directory,
+                opened: &opened,
+                store: &store,
+            };
+            let results = async {
+                match &transport {
+                    WorkerTransport::Link(link) => {
+                        send_results(link, &opened.counters, inlet).await
+                    }
+                    WorkerTransport::Sockets(_) => sockets.start((inlet, outlet)).await,
+                }
+            };
+            tokio::select! {
+                ended = results => ended,
+                failed = master.serve(&transport) => match failed? {},
             }
-        };
-        tokio::select! {
-            ended = results => ended,
-            failed = master.serve(&transport) => match failed? {},
-        }
+        }))
     }
 }
 

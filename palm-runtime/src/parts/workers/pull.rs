@@ -10,7 +10,7 @@ use crate::failure::BoxError;
 use crate::link::inbound::InboundEvent;
 use crate::message::Message;
 use crate::metrics::PartCounters;
-use crate::part::{Binding, Inbound, LegacyAddress, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{Binding, Inbound, LegacyAddress, NoHooks, OpenError, Outlet, Running, Setup};
 use crate::parts::context::PartContext;
 use crate::parts::link_source::{LinkPeers, PullAndLinks};
 use crate::parts::pending_replies::PendingReplies;
@@ -26,11 +26,6 @@ use crate::socket::{Pull, SocketClosed};
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: LegacyAddress,
-    opened: Option<(
-        Pull,
-        Option<mpsc::UnboundedReceiver<InboundEvent>>,
-        PartContext,
-    )>,
 }
 
 impl WorkerPullService {
@@ -40,10 +35,7 @@ impl WorkerPullService {
     }
 
     pub(crate) fn at(address: LegacyAddress) -> Self {
-        Self {
-            address,
-            opened: None,
-        }
+        Self { address }
     }
 }
 
@@ -59,19 +51,16 @@ impl Inbound for WorkerPullService {
         )]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let pull = Pull::idle(setup.options);
         setup
             .bind_legacy("worker_pull_address", &self.address, pull.peers())
             .await?;
         let linked = setup.state.links.take_results();
-        self.opened = Some((pull, linked, PartContext::new(setup)));
-        Ok(())
-    }
-
-    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let (pull, linked, opened) = self.opened.expect("a part is opened before it runs");
-        receive_results(pull, opened, None, linked, outlet).await
+        let opened = PartContext::new(setup);
+        Ok(Running::inbound(|outlet| {
+            receive_results(pull, opened, None, linked, outlet)
+        }))
     }
 }
 

@@ -1,13 +1,8 @@
 //! [`WorkerPushService`]: the outbound part of a master, which sends tasks to workers.
 
-use std::sync::Arc;
-
 use super::scheduler::TaskScheduler;
-use crate::component_state::ComponentState;
 use crate::discovery::IntoAddress;
-use crate::failure::BoxError;
-use crate::metrics::PartCounters;
-use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
+use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Running, Setup};
 use crate::socket::Push;
 
 /// An outbound part that assigns each task to a worker. Announced as `worker_push_address`.
@@ -42,7 +37,6 @@ use crate::socket::Push;
 #[derive(Debug)]
 pub struct WorkerPushService {
     address: LegacyAddress,
-    opened: Option<OpenWorkerPush>,
 }
 
 impl WorkerPushService {
@@ -52,10 +46,7 @@ impl WorkerPushService {
     }
 
     pub(crate) fn at(address: LegacyAddress) -> Self {
-        Self {
-            address,
-            opened: None,
-        }
+        Self { address }
     }
 }
 
@@ -71,7 +62,7 @@ impl Outbound for WorkerPushService {
         )]
     }
 
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         let push = Push::idle(setup.options);
         setup
             .bind_legacy("worker_push_address", &self.address, push.peers())
@@ -79,48 +70,25 @@ impl Outbound for WorkerPushService {
         setup.state.outstanding.open();
         // The first of several such parts counts.
         let _ = setup.state.workers.set(push.peers());
-        self.opened = Some(OpenWorkerPush {
-            is_linked: setup.state.links.claim_tasks(),
-            push,
-            name: setup.context.name.clone(),
-            state: setup.state.clone(),
-            counters: setup.counters(),
-        });
-        Ok(())
+        // Tasks are also sent over links, unless another part does that.
+        let is_linked = setup.state.links.claim_tasks();
+        let (context, state) = (setup.context.clone(), setup.state.clone());
+        let counters = setup.counters();
+        Ok(Running::outbound(move |mut inlet, outlet| async move {
+            let tasks = TaskScheduler {
+                links: is_linked.then_some(&state.links),
+                push: &push,
+                name: &context.name,
+                state: &state,
+                counters: &counters,
+                outlet: &outlet,
+                replies: None,
+            };
+            let result = tasks.push_all(&mut inlet).await;
+            state.outstanding.close();
+            result?;
+            push.close(inlet.linger()).await;
+            Ok(())
+        }))
     }
-
-    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let OpenWorkerPush {
-            push,
-            is_linked,
-            name,
-            state,
-            counters,
-        } = self.opened.expect("a part is opened before it runs");
-        let tasks = TaskScheduler {
-            links: is_linked.then_some(&state.links),
-            push: &push,
-            name: &name,
-            state: &state,
-            counters: &counters,
-            outlet: &outlet,
-            replies: None,
-        };
-        let result = tasks.push_all(&mut inlet).await;
-        state.outstanding.close();
-        result?;
-        push.close(inlet.linger()).await;
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-pub(in crate::parts) struct OpenWorkerPush {
-    push: Push,
-    /// Whether tasks are also sent over links.
-    is_linked: bool,
-    /// The component's name.
-    name: String,
-    state: Arc<ComponentState>,
-    counters: Arc<PartCounters>,
 }

@@ -20,7 +20,7 @@ use self::post::HttpPoster;
 pub use self::retry::Retry;
 use crate::failure::BoxError;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Running, Setup};
 
 /// Posts each message to a worker that listens for HTTP requests, and routes on the message with the worker's result
 /// or error as its payload.
@@ -86,7 +86,6 @@ pub struct HttpConnection {
     bearer_token: Option<String>,
     #[cfg(feature = "tls")]
     tls: Option<crate::http::ClientTls>,
-    opened: Option<(HttpPoster, Arc<PartCounters>)>,
 }
 
 impl HttpConnection {
@@ -101,7 +100,6 @@ impl HttpConnection {
             bearer_token: None,
             #[cfg(feature = "tls")]
             tls: None,
-            opened: None,
         }
     }
 
@@ -150,14 +148,23 @@ impl HttpConnection {
 }
 
 impl Outbound for HttpConnection {
-    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some((HttpPoster::new(self, setup)?, setup.counters()));
-        Ok(())
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        let poster = Arc::new(HttpPoster::new(&self, setup)?);
+        let counters = setup.counters();
+        Ok(Running::outbound(|inlet, outlet| {
+            self.post_all(poster, counters, inlet, outlet)
+        }))
     }
+}
 
-    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let (poster, counters) = self.opened.expect("a part is opened before it runs");
-        let poster = Arc::new(poster);
+impl HttpConnection {
+    async fn post_all(
+        self,
+        poster: Arc<HttpPoster>,
+        counters: Arc<PartCounters>,
+        mut inlet: Inlet,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let free_requests = Arc::new(Semaphore::new(self.max_workers));
         let mut requests = JoinSet::new();
         let mut batch = Vec::new();
