@@ -166,6 +166,7 @@ fn modules_of_each_folder_import_each_other_without_a_cycle() {
         "palm-malloc/src",
         "palm-plan/src",
         "palm-proto/src",
+        "palm-runner/src",
         "palm-runtime/src",
         "src",
     ] {

@@ -1,0 +1,179 @@
+//! The server of the interface. It passes requests to the runner's loop.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Answer, Envelope, Request, VERSION};
+use crate::state::ClusterStatus;
+
+/// Connections at a time. Further ones wait.
+const MAX_CONNECTIONS: usize = 64;
+/// A longer request is refused.
+const MAX_REQUEST_BYTES: u64 = 64 << 20;
+/// Time in which a client that reads nothing is disconnected.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request that the runner's loop has to answer.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) request: Request,
+    /// It is closed once the answer has been written.
+    pub(crate) answer: oneshot::Sender<Answer>,
+    /// Resolves once the answer has been written.
+    pub(crate) written: oneshot::Receiver<()>,
+}
+
+/// The socket, and the task that accepts its connections.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// A second descriptor of the socket, for the next runner.
+    socket: OwnedFd,
+    accepting: JoinHandle<()>,
+}
+
+/// What connections need.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    pub(crate) tasks: mpsc::Sender<Task>,
+    pub(crate) status: watch::Receiver<Arc<ClusterStatus>>,
+}
+
+impl Server {
+    /// Binds the socket in place of one that an earlier runner left. The caller holds the lock of the cluster.
+    pub(crate) fn bind(path: &Path, access: Access) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Self::with_socket(listener.into(), access)
+    }
+
+    /// Continues with the socket of an earlier runner.
+    pub(crate) fn with_socket(socket: OwnedFd, access: Access) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket.try_clone()?);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let accepting = tokio::spawn(accept(listener, access));
+        Ok(Self { socket, accepting })
+    }
+
+    /// Returns the socket, for the next runner.
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: UnixListener, access: Access) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let access = access.clone();
+                tokio::spawn(async move {
+                    // The client has left, or sends no request.
+                    let _ = serve(stream, access).await;
+                    drop(permit);
+                });
+            }
+            // No descriptors are left: some may be returned.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, access: Access) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        (&mut reader)
+            .take(MAX_REQUEST_BYTES)
+            .read_until(b'\n', &mut line)
+            .await?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let request = match parse(&line) {
+            Ok(request) => request,
+            Err(reason) => {
+                write(&mut writer, &Answer::Refused(reason)).await?;
+                continue;
+            }
+        };
+        if let Request::Watch = request {
+            return watch_status(reader, writer, access.status).await;
+        }
+        let (answer, answered) = oneshot::channel();
+        let (done, written) = oneshot::channel();
+        let task = Task {
+            request,
+            answer,
+            written,
+        };
+        let ended = || io::Error::from(io::ErrorKind::BrokenPipe);
+        access.tasks.send(task).await.map_err(|_| ended())?;
+        let answer = answered.await.map_err(|_| ended())?;
+        write(&mut writer, &answer).await?;
+        let _ = done.send(());
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Request, String> {
+    let unreadable = |error: serde_json::Error| format!("the request is malformed: {error}");
+    let envelope: Envelope = serde_json::from_slice(line).map_err(unreadable)?;
+    if envelope.version != VERSION {
+        return Err(format!(
+            "this `palm` speaks version {} of the interface, and the runner version {VERSION}: use the `palm` that \
+             started the cluster, or restart it",
+            envelope.version
+        ));
+    }
+    serde_json::from_value(envelope.request).map_err(unreadable)
+}
+
+async fn watch_status(
+    mut reader: BufReader<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    mut status: watch::Receiver<Arc<ClusterStatus>>,
+) -> io::Result<()> {
+    loop {
+        // States that a slow client misses are replaced by later ones.
+        let answer = Answer::Status((**status.borrow_and_update()).clone());
+        write(&mut writer, &answer).await?;
+        let mut byte = [0];
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() {
+                return Ok(());
+            },
+            _ = reader.read(&mut byte) => return Ok(()),
+        }
+    }
+}
+
+async fn write(writer: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    timeout(WRITE_TIMEOUT, writer.write_all(&line)).await?
+}

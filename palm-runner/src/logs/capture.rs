@@ -1,0 +1,524 @@
+//! The thread that reads the output of processes and writes it to files.
+//!
+//! One thread serves all processes, so that neither a slow disk nor a process that floods its output delays their
+//! supervision. It reads a bounded piece of one output at a time; a process that writes faster waits in its pipe.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use palm_plan::InstanceId;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::{Instant, sleep_until};
+
+use super::LogLimits;
+use super::file::{Compressor, RunLog};
+use super::format::{Line, MAX_LINE_BYTES, Stream, timestamp};
+use super::text::{clean, plain};
+
+/// Bytes that are read from one output before others have their turn. A pipe of Linux has as many.
+const READ_BYTES: usize = 64 * 1024;
+/// Time after which the begin of a line is written without its end.
+const PARTIAL_DELAY: Duration = Duration::from_secs(1);
+/// Reads after the end of a process. A pipe has at most 1 MiB by default, unless another process still writes.
+const MAX_DRAIN_READS: u32 = 32;
+/// The last lines of each output that are kept for the reason of its end.
+const LAST_LINES: usize = 20;
+
+/// The output of a run, from one runner to the next.
+#[derive(Debug)]
+pub(crate) struct OpenOutput {
+    pub(crate) id: InstanceId,
+    pub(crate) run: u32,
+    /// Standard output and standard error, unless the process has closed them.
+    pub(crate) pipes: [Option<OwnedFd>; 2],
+    /// What was read of incomplete lines.
+    pub(crate) pending: [Vec<u8>; 2],
+    pub(crate) last_lines: [VecDeque<String>; 2],
+}
+
+/// The handle of the thread. Without it, the thread ends.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    commands: mpsc::UnboundedSender<Command>,
+    failures: Failures,
+}
+
+/// Why lines of instances are not written at present.
+type Failures = Arc<Mutex<BTreeMap<InstanceId, String>>>;
+
+enum Command {
+    Attach(OpenOutput),
+    Finish(InstanceId, String, oneshot::Sender<Vec<String>>),
+    Release(oneshot::Sender<Vec<OpenOutput>>),
+}
+
+impl Capture {
+    /// Starts the thread. The folder has one folder for each component.
+    pub(crate) fn start(logs: PathBuf, limits: LogLimits) -> io::Result<Self> {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let failures = Failures::default();
+        let compressor = Compressor::start()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let shared_failures = failures.clone();
+        let run = move || {
+            let shared = Shared {
+                logs,
+                limits,
+                compressor,
+                failures: shared_failures,
+                buffers: Rc::default(),
+            };
+            LocalSet::new().block_on(&runtime, serve(shared, receiver));
+        };
+        thread::Builder::new()
+            .name("palm-logs".to_owned())
+            .spawn(run)?;
+        Ok(Self { commands, failures })
+    }
+
+    /// Reads the output of a run until it is [finished](Self::finish).
+    pub(crate) fn attach(&self, output: OpenOutput) {
+        // It fails only if the thread has panicked.
+        let _ = self.commands.send(Command::Attach(output));
+    }
+
+    /// Reads what the processes of a run have left in their pipes, closes its file with a line that says how it ended,
+    /// and returns its last lines, those of standard error after those of standard output. The processes have ended.
+    pub(crate) async fn finish(&self, id: &InstanceId, end: String) -> Vec<String> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.commands.send(Command::Finish(id.clone(), end, sender));
+        receiver.await.unwrap_or_default()
+    }
+
+    /// Ends all reading and returns the outputs, for the next runner.
+    pub(crate) async fn release(&self) -> Vec<OpenOutput> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.commands.send(Command::Release(sender));
+        receiver.await.unwrap_or_default()
+    }
+
+    /// Returns a sentence for each instance whose lines are not written at present.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let sentence = |(id, error): (&InstanceId, &String)| format!("logs of {id}: {error}");
+        failures.iter().map(sentence).collect()
+    }
+}
+
+/// What the tasks of the thread share.
+#[derive(Clone)]
+struct Shared {
+    logs: PathBuf,
+    limits: LogLimits,
+    compressor: Compressor,
+    failures: Failures,
+    buffers: Rc<RefCell<Buffers>>,
+}
+
+/// Memory that each read uses for a moment.
+struct Buffers {
+    bytes: Vec<u8>,
+    text: String,
+    lines: Vec<u8>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            bytes: vec![0; READ_BYTES],
+            text: String::new(),
+            lines: Vec::new(),
+        }
+    }
+}
+
+/// A request to the task of a run.
+enum Request {
+    Finish(String, oneshot::Sender<Vec<String>>),
+    Release(oneshot::Sender<OpenOutput>),
+}
+
+type Runs = HashMap<InstanceId, (mpsc::Sender<Request>, JoinHandle<()>)>;
+
+async fn serve(shared: Shared, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let mut runs = Runs::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Attach(output) => {
+                let (sender, receiver) = mpsc::channel(1);
+                let id = output.id.clone();
+                let task = tokio::task::spawn_local(read(shared.clone(), output, receiver));
+                runs.insert(id, (sender, task));
+            }
+            Command::Finish(id, end, reply) => {
+                if let Some((sender, _)) = runs.remove(&id) {
+                    let _ = sender.send(Request::Finish(end, reply)).await;
+                }
+            }
+            Command::Release(reply) => {
+                let mut released = Vec::new();
+                for (_, (sender, _)) in runs.drain() {
+                    let (one, receiver) = oneshot::channel();
+                    let _ = sender.send(Request::Release(one)).await;
+                    released.extend(receiver.await);
+                }
+                let _ = reply.send(released);
+            }
+        }
+    }
+}
+
+/// Reads the output of one run.
+async fn read(shared: Shared, output: OpenOutput, mut requests: mpsc::Receiver<Request>) {
+    let mut run = Run::new(&shared, output);
+    let request = loop {
+        let deadline = run.partial_deadline();
+        let [stdout, stderr] = &run.sources;
+        tokio::select! {
+            biased;
+            request = requests.recv() => break request,
+            () = stdout.readable() => drop(run.read(0)),
+            () = stderr.readable() => drop(run.read(1)),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                run.flush_partial(Instant::now());
+            }
+        }
+    };
+    match request {
+        Some(Request::Finish(end, reply)) => {
+            run.drain();
+            run.write_note(&end);
+            let _ = reply.send(run.last_lines.into_iter().flatten().collect());
+        }
+        Some(Request::Release(reply)) => {
+            let _ = reply.send(run.release());
+        }
+        // The runner ends.
+        None => run.drain(),
+    }
+}
+
+struct Run {
+    shared: Shared,
+    id: InstanceId,
+    number: u32,
+    log: RunLog,
+    sources: [Source; 2],
+    last_lines: [VecDeque<String>; 2],
+}
+
+/// One output of a process.
+struct Source {
+    stream: Stream,
+    /// `None` after its end.
+    pipe: Option<pipe::Receiver>,
+    /// The begin of a line.
+    pending: Vec<u8>,
+    /// When the line began.
+    began_at: Option<Instant>,
+}
+
+impl Source {
+    fn new(stream: Stream, pipe: Option<OwnedFd>, pending: Vec<u8>) -> Self {
+        Self {
+            stream,
+            pipe: pipe.and_then(|pipe| pipe::Receiver::from_owned_fd(pipe).ok()),
+            began_at: (!pending.is_empty()).then(Instant::now),
+            pending,
+        }
+    }
+
+    async fn readable(&self) {
+        match &self.pipe {
+            // After an error, the next read reports it.
+            Some(pipe) => drop(pipe.readable().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Run {
+    fn new(shared: &Shared, output: OpenOutput) -> Self {
+        let OpenOutput {
+            id,
+            run,
+            pipes: [stdout, stderr],
+            pending: [stdout_pending, stderr_pending],
+            last_lines,
+        } = output;
+        let folder = shared.logs.join(&id.component).join(id.index.to_string());
+        Self {
+            log: RunLog::open(&folder, run, shared.limits, shared.compressor.clone()),
+            shared: shared.clone(),
+            id,
+            number: run,
+            sources: [
+                Source::new(Stream::Stdout, stdout, stdout_pending),
+                Source::new(Stream::Stderr, stderr, stderr_pending),
+            ],
+            last_lines,
+        }
+    }
+
+    /// Reads once from an output that may be readable. Returns whether there was something.
+    fn read(&mut self, index: usize) -> bool {
+        let buffers = self.shared.buffers.clone();
+        let mut buffers = buffers.borrow_mut();
+        let source = &mut self.sources[index];
+        let Some(pipe) = &source.pipe else {
+            return false;
+        };
+        let length = match pipe.try_read(&mut buffers.bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Ok(0) | Err(_) => {
+                source.pipe = None;
+                self.end_line(index, &mut buffers);
+                return false;
+            }
+            Ok(length) => length,
+        };
+        let time = timestamp(SystemTime::now());
+        let Buffers { bytes, text, lines } = &mut *buffers;
+        lines.clear();
+        let mut rest = &bytes[..length];
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let source = &mut self.sources[index];
+            let mut line = &rest[..end];
+            if !source.pending.is_empty() {
+                source.pending.extend_from_slice(line);
+                line = &source.pending;
+            }
+            write_line(
+                &time,
+                source.stream,
+                line,
+                text,
+                lines,
+                &mut self.last_lines[index],
+            );
+            source.pending.clear();
+            source.began_at = None;
+            rest = &rest[end + 1..];
+        }
+        let source = &mut self.sources[index];
+        source.pending.extend_from_slice(rest);
+        if source.pending.is_empty() {
+            source.began_at = None;
+        } else {
+            source.began_at.get_or_insert_with(Instant::now);
+        }
+        while source.pending.len() >= MAX_LINE_BYTES {
+            let end = character_boundary(&source.pending, MAX_LINE_BYTES);
+            write_part(
+                &time,
+                source.stream,
+                true,
+                &source.pending[..end],
+                text,
+                lines,
+            );
+            source.pending.drain(..end);
+        }
+        self.append(&buffers.lines);
+        true
+    }
+
+    /// Writes the begin of a line whose end is late.
+    fn flush_partial(&mut self, now: Instant) {
+        let buffers = self.shared.buffers.clone();
+        let mut buffers = buffers.borrow_mut();
+        let Buffers { text, lines, .. } = &mut *buffers;
+        lines.clear();
+        let time = timestamp(SystemTime::now());
+        for source in &mut self.sources {
+            if source
+                .began_at
+                .is_some_and(|began| began + PARTIAL_DELAY <= now)
+            {
+                let end = character_boundary(&source.pending, source.pending.len());
+                write_part(
+                    &time,
+                    source.stream,
+                    true,
+                    &source.pending[..end],
+                    text,
+                    lines,
+                );
+                source.pending.drain(..end);
+                source.began_at = None;
+            }
+        }
+        self.append(&buffers.lines);
+    }
+
+    fn partial_deadline(&self) -> Option<Instant> {
+        let began = self.sources.iter().filter_map(|source| source.began_at);
+        began.min().map(|began| began + PARTIAL_DELAY)
+    }
+
+    /// Writes the last line of an output, which has no line break.
+    fn end_line(&mut self, index: usize, buffers: &mut Buffers) {
+        let source = &mut self.sources[index];
+        source.began_at = None;
+        if source.pending.is_empty() {
+            return;
+        }
+        let line = std::mem::take(&mut source.pending);
+        let time = timestamp(SystemTime::now());
+        let Buffers { text, lines, .. } = buffers;
+        lines.clear();
+        write_line(
+            &time,
+            source.stream,
+            &line,
+            text,
+            lines,
+            &mut self.last_lines[index],
+        );
+        self.append(lines);
+    }
+
+    /// Reads what is left. The processes have ended, so that this is at most the capacity of their pipes.
+    fn drain(&mut self) {
+        for index in [0, 1] {
+            let mut reads = 0;
+            while reads < MAX_DRAIN_READS && self.read(index) {
+                reads += 1;
+            }
+            let buffers = self.shared.buffers.clone();
+            self.end_line(index, &mut buffers.borrow_mut());
+            self.sources[index].pipe = None;
+        }
+        let mut failures = self
+            .shared
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        failures.remove(&self.id);
+    }
+
+    /// Writes a line of the runner.
+    fn write_note(&mut self, note: &str) {
+        let text = format!("palm: run {} of {} {note}", self.number, self.id);
+        let line = Line {
+            time: &timestamp(SystemTime::now()),
+            stream: Stream::Stderr,
+            is_partial: false,
+            text: &text,
+        };
+        let mut lines = Vec::new();
+        line.write(&mut lines);
+        self.append(&lines);
+    }
+
+    fn append(&mut self, lines: &[u8]) {
+        if lines.is_empty() {
+            return;
+        }
+        let had_failed = self.log.failure().is_some();
+        self.log.append(lines);
+        let failure = self.log.failure();
+        if !had_failed && failure.is_none() {
+            return;
+        }
+        let mut failures = self
+            .shared
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            None => drop(failures.remove(&self.id)),
+            Some(failure) => {
+                let lost = failure.lost_lines;
+                let text = format!("{lost} lines were lost: {}", failure.error);
+                failures.insert(self.id.clone(), text);
+            }
+        }
+    }
+
+    fn release(self) -> OpenOutput {
+        let [stdout, stderr] = self.sources;
+        let pipe = |source: Option<pipe::Receiver>| source?.into_nonblocking_fd().ok();
+        OpenOutput {
+            id: self.id,
+            run: self.number,
+            pipes: [pipe(stdout.pipe), pipe(stderr.pipe)],
+            pending: [stdout.pending, stderr.pending],
+            last_lines: self.last_lines,
+        }
+    }
+}
+
+/// Returns the last boundary of a character of UTF-8 up to `end`, or `end` in binary data.
+fn character_boundary(bytes: &[u8], end: usize) -> usize {
+    let first = end.saturating_sub(3).max(1);
+    let is_boundary = |index: &usize| bytes.get(*index).is_none_or(|byte| byte & 0xc0 != 0x80);
+    match bytes.len() == end {
+        // The last character may be incomplete.
+        true => match std::str::from_utf8(bytes) {
+            Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
+                error.valid_up_to()
+            }
+            _ => end,
+        },
+        false => (first..=end).rev().find(is_boundary).unwrap_or(end),
+    }
+}
+
+fn write_line(
+    time: &str,
+    stream: Stream,
+    mut line: &[u8],
+    text: &mut String,
+    lines: &mut Vec<u8>,
+    last_lines: &mut VecDeque<String>,
+) {
+    if let [before @ .., b'\r'] = line {
+        line = before;
+    }
+    while line.len() > MAX_LINE_BYTES {
+        let end = character_boundary(line, MAX_LINE_BYTES);
+        write_part(time, stream, true, &line[..end], text, lines);
+        line = &line[end..];
+    }
+    write_part(time, stream, false, line, text, lines);
+    if last_lines.len() == LAST_LINES {
+        last_lines.pop_front();
+    }
+    // Enough for a sentence.
+    let end = text
+        .char_indices()
+        .nth(500)
+        .map_or(text.len(), |(end, _)| end);
+    last_lines.push_back(plain(&text[..end]));
+}
+
+fn write_part(
+    time: &str,
+    stream: Stream,
+    is_partial: bool,
+    line: &[u8],
+    text: &mut String,
+    lines: &mut Vec<u8>,
+) {
+    text.clear();
+    clean(line, text);
+    let line = Line {
+        time,
+        stream,
+        is_partial,
+        text,
+    };
+    line.write(lines);
+}

@@ -1,0 +1,330 @@
+//! The file of a run that is being written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+
+use super::format::{Line, Stream, timestamp};
+use super::segment::{Part, Segment, segments};
+
+/// Rotated files that wait for their compression. Further ones remain uncompressed.
+const MAX_WAITING_FILES: usize = 1024;
+/// Runs of an instance whose output is kept.
+const MAX_RUNS: u32 = 500;
+/// Time between two attempts to write after one has failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How large log files become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// A file is rotated when it has reached this size, in bytes. Default: 16 MiB.
+    pub file_bytes: u64,
+    /// The oldest files of an instance are deleted when all of them, compressed, are larger. Default: 512 MiB.
+    pub instance_bytes: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 16 << 20,
+            instance_bytes: 512 << 20,
+        }
+    }
+}
+
+/// The file of a run.
+#[derive(Debug)]
+pub(super) struct RunLog {
+    folder: PathBuf,
+    run: u32,
+    limits: LogLimits,
+    compressor: Compressor,
+    /// `None` after the file could not be opened.
+    file: Option<File>,
+    bytes: u64,
+    failure: Option<WriteFailure>,
+}
+
+/// Lines cannot be written.
+#[derive(Debug, Clone)]
+pub(super) struct WriteFailure {
+    pub(super) error: String,
+    pub(super) lost_lines: u64,
+    tried_at: Instant,
+}
+
+impl RunLog {
+    /// Opens the file of a run, and continues it if it exists. The folder of the instance is created.
+    pub(super) fn open(folder: &Path, run: u32, limits: LogLimits, compressor: Compressor) -> Self {
+        let mut this = Self {
+            folder: folder.to_owned(),
+            run,
+            limits,
+            compressor,
+            file: None,
+            bytes: 0,
+            failure: None,
+        };
+        delete_old_runs(folder, run);
+        if let Err(error) = this.open_file() {
+            this.fail(&error, 0);
+        }
+        this
+    }
+
+    /// Returns why lines are not written at present.
+    pub(super) fn failure(&self) -> Option<&WriteFailure> {
+        self.failure.as_ref()
+    }
+
+    /// Appends complete lines. If that fails, they are lost, and a line says so once writing succeeds again.
+    pub(super) fn append(&mut self, lines: &[u8]) {
+        let count = lines.iter().filter(|byte| **byte == b'\n').count();
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        if let Some(failure) = &mut self.failure {
+            if failure.tried_at.elapsed() < RETRY_INTERVAL {
+                failure.lost_lines += count;
+                return;
+            }
+            let mut note = Vec::new();
+            let text = format!(
+                "palm: {} lines were lost: {}",
+                failure.lost_lines, failure.error
+            );
+            let line = Line {
+                time: &timestamp(SystemTime::now()),
+                stream: Stream::Stderr,
+                is_partial: false,
+                text: &text,
+            };
+            line.write(&mut note);
+            if let Err(error) = self.write(&note) {
+                return self.fail(&error, count);
+            }
+            self.failure = None;
+        }
+        if let Err(error) = self.write(lines) {
+            self.fail(&error, count);
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error, lines: u64) {
+        let lost_before = self
+            .failure
+            .as_ref()
+            .map_or(0, |failure| failure.lost_lines);
+        self.failure = Some(WriteFailure {
+            error: error.to_string(),
+            lost_lines: lost_before + lines,
+            tried_at: Instant::now(),
+        });
+    }
+
+    fn open_file(&mut self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let path = Segment::live(self.run).path(&self.folder);
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        self.bytes = file.metadata()?.len();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.file.is_none() {
+            self.open_file()?;
+        }
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        if let Err(error) = file.write_all(lines) {
+            // A part of a line would spoil the next one.
+            let _ = file.set_len(self.bytes);
+            return Err(error);
+        }
+        self.bytes += u64::try_from(lines.len()).unwrap_or(0);
+        if self.bytes >= self.limits.file_bytes {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let segments = segments(&self.folder);
+        let numbers = segments
+            .iter()
+            .filter(|it| it.run == self.run)
+            .map(|it| it.part);
+        let last = numbers.filter_map(|part| match part {
+            Part::Rotated(number) => Some(number),
+            Part::Live => None,
+        });
+        let rotated = Segment::rotated(self.run, last.max().unwrap_or(0) + 1);
+        let path = rotated.path(&self.folder);
+        fs::rename(Segment::live(self.run).path(&self.folder), &path)?;
+        self.file = None;
+        self.compressor.compress(path, self.limits.instance_bytes);
+        self.open_file()
+    }
+}
+
+/// The thread that compresses rotated files and deletes the oldest ones. It ends with the last handle.
+#[derive(Debug, Clone)]
+pub(super) struct Compressor(SyncSender<(PathBuf, u64)>);
+
+impl Compressor {
+    pub(super) fn start() -> io::Result<Self> {
+        let (sender, receiver) = sync_channel::<(PathBuf, u64)>(MAX_WAITING_FILES);
+        let run = move || {
+            for (path, instance_bytes) in receiver {
+                // The uncompressed file remains if the disk is full.
+                let _ = compress(&path);
+                if let Some(folder) = path.parent() {
+                    delete_oldest(folder, instance_bytes);
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("palm-compress".to_owned())
+            .spawn(run)?;
+        Ok(Self(sender))
+    }
+
+    fn compress(&self, path: PathBuf, instance_bytes: u64) {
+        let _ = self.0.try_send((path, instance_bytes));
+    }
+}
+
+fn compress(path: &Path) -> io::Result<()> {
+    let with_suffix = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let temporary = with_suffix(".gz.tmp");
+    let compressed = (|| {
+        let mut source = File::open(path)?;
+        let mut encoder = GzEncoder::new(File::create(&temporary)?, Compression::fast());
+        io::copy(&mut source, &mut encoder)?;
+        encoder.finish()?;
+        fs::rename(&temporary, with_suffix(".gz"))?;
+        fs::remove_file(path)
+    })();
+    if compressed.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    compressed
+}
+
+/// Deletes the files of runs long before this one, which a component that fails again and again would pile up.
+fn delete_old_runs(folder: &Path, run: u32) {
+    for segment in segments(folder) {
+        if segment.run + MAX_RUNS <= run {
+            let _ = fs::remove_file(segment.path(folder));
+        }
+    }
+}
+
+/// Deletes the oldest files of an instance until the rest has this size. The file that is being written remains.
+fn delete_oldest(folder: &Path, max_bytes: u64) {
+    let mut segments = segments(folder);
+    segments.pop();
+    let size = |segment: &Segment| fs::metadata(segment.path(folder)).map_or(0, |it| it.len());
+    let mut bytes: u64 = segments.iter().map(size).sum();
+    for segment in segments {
+        if bytes <= max_bytes {
+            return;
+        }
+        bytes -= size(&segment);
+        let _ = fs::remove_file(segment.path(folder));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn line(number: u32) -> Vec<u8> {
+        format!("2026-11-28T12:00:00.000000000Z stdout F line {number}\n").into_bytes()
+    }
+
+    #[test]
+    fn file_is_rotated_compressed_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = LogLimits {
+            file_bytes: 1000,
+            instance_bytes: 1000,
+        };
+        let (sender, receiver) = sync_channel(1000);
+        let mut log = RunLog::open(folder.path(), 3, limits, Compressor(sender));
+        for number in 0..400 {
+            log.append(&line(number));
+        }
+        assert!(log.failure().is_none());
+        let mut all = String::new();
+        for segment in segments(folder.path()) {
+            segment
+                .open(folder.path())
+                .unwrap()
+                .read_to_string(&mut all)
+                .unwrap();
+        }
+        let expected: Vec<u8> = (0..400).flat_map(line).collect();
+        assert_eq!(all.as_bytes(), expected);
+        drop(log);
+        let mut last = String::new();
+        receiver
+            .into_iter()
+            .for_each(|(path, _)| compress(&path).unwrap());
+        delete_oldest(folder.path(), 1000);
+        let segments = segments(folder.path());
+        let size = |it: &Segment| fs::metadata(it.path(folder.path())).unwrap().len();
+        assert!(segments.iter().map(size).sum::<u64>() < 2500);
+        assert!(segments.len() > 2 && segments[0].is_compressed);
+        for segment in segments {
+            segment
+                .open(folder.path())
+                .unwrap()
+                .read_to_string(&mut last)
+                .unwrap();
+        }
+        assert!(all.ends_with(&last));
+    }
+
+    #[test]
+    fn full_disk_loses_lines_and_says_how_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let compressor = Compressor::start().unwrap();
+        let mut log = RunLog::open(folder.path(), 1, LogLimits::default(), compressor);
+        for number in 0..3 {
+            log.append(&line(number));
+        }
+        let failure = log.failure().unwrap();
+        assert_eq!(failure.lost_lines, 3);
+        assert!(failure.error.contains("No space left"), "{}", failure.error);
+        fs::remove_file(&path).unwrap();
+        log.file = None;
+        if let Some(failure) = &mut log.failure {
+            failure.tried_at -= RETRY_INTERVAL;
+        }
+        log.append(&line(3));
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines = text.lines().map(|line| Line::parse(line).unwrap().text);
+        let note = lines.next().unwrap();
+        assert!(
+            note.starts_with("palm: 3 lines were lost: No space"),
+            "{note}"
+        );
+        assert_eq!(lines.collect::<Vec<_>>(), ["line 3"]);
+    }
+}

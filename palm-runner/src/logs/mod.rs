@@ -1,0 +1,26 @@
+//! The output of processes: files per run, which are rotated, compressed, followed and searched.
+//!
+//! `LOGS/COMPONENT/INDEX/RUN.log` has the output of one run. A line is in the format of the container runtime
+//! interface, as containers have it, so that tools read it: `2026-11-28T12:00:00.000000000Z stderr F text`, with `P` in
+//! place of `F` if the line continues in the next one. Rotated parts are `RUN.log.1`, `RUN.log.2.gz` and so on, the
+//! oldest first.
+
+mod capture;
+mod file;
+mod follow;
+mod format;
+mod read;
+mod search;
+mod segment;
+mod text;
+
+pub use file::LogLimits;
+pub use follow::Follower;
+pub use format::{Level, Line, Stream};
+pub use read::{Entry, History, Selection, instances};
+pub use search::{Found, Search, SearchError, search};
+pub use segment::last_run;
+pub use text::plain;
+
+pub(crate) use capture::{Capture, OpenOutput};
+pub(crate) use format::timestamp;

@@ -1,0 +1,126 @@
+//! How a process ended.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use serde::{Deserialize, Serialize};
+
+/// How a process ended, and the last lines that it wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// How it ended.
+    pub kind: ExitKind,
+    /// Its last lines: those of standard output, then those of standard error.
+    pub last_lines: Vec<String>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitKind {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// The kernel killed it because the memory was exhausted.
+    OutOfMemory,
+    /// It could not be started, for this reason.
+    NotStarted(String),
+}
+
+impl ExitKind {
+    /// Returns whether the process ended with code 0.
+    pub fn is_success(&self) -> bool {
+        *self == Self::Code(0)
+    }
+}
+
+impl fmt::Display for ExitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with {code}"),
+            Self::Signal(number) => match signal_name(*number) {
+                Some(name) => write!(f, "was killed by {name}"),
+                None => write!(f, "was killed by signal {number}"),
+            },
+            Self::OutOfMemory => f.write_str("was killed because the memory was exhausted"),
+            Self::NotStarted(reason) => write!(f, "could not be started: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        match self.decisive_line() {
+            Some(line) => write!(f, ": {line}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Exit {
+    /// Returns the line that explains the end best: the first of a panic, or else the last one.
+    fn decisive_line(&self) -> Option<String> {
+        let is_panic = |line: &&String| line.contains("panicked at");
+        let line = match self.last_lines.iter().rposition(|line| is_panic(&line)) {
+            // Since Rust 1.73 the message follows on a line of its own.
+            Some(index) => match self.last_lines.get(index + 1) {
+                Some(message) => format!("{} {message}", self.last_lines[index]),
+                None => self.last_lines[index].clone(),
+            },
+            None => {
+                let is_text = |line: &&String| !line.trim().is_empty();
+                self.last_lines.iter().rev().find(is_text)?.clone()
+            }
+        };
+        Some(shorten(line.trim()))
+    }
+}
+
+/// Limits a line of a process to what fits into a sentence.
+fn shorten(line: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    match line.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// Returns a name such as `SIGKILL`.
+fn signal_name(number: i32) -> Option<String> {
+    // The standard library has the names of the platform: "signal: 9 (SIGKILL)".
+    let text = ExitStatus::from_raw(number).to_string();
+    let name = text.split_once('(')?.1.split(')').next()?;
+    name.starts_with("SIG").then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(kind: ExitKind, lines: &[&str]) -> String {
+        let last_lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        Exit { kind, last_lines }.to_string()
+    }
+
+    #[test]
+    fn exit_is_one_sentence_with_the_decisive_line() {
+        let panic = [
+            "INFO started",
+            "thread 'main' panicked at src/main.rs:4:5:",
+            "no more",
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+        ];
+        let expected = "exited with 101: thread 'main' panicked at src/main.rs:4:5: no more";
+        assert_eq!(text(ExitKind::Code(101), &panic), expected);
+        assert_eq!(text(ExitKind::Signal(9), &[]), "was killed by SIGKILL");
+        assert_eq!(
+            text(ExitKind::Signal(15), &["", "x", " "]),
+            "was killed by SIGTERM: x"
+        );
+        let long = "é".repeat(500);
+        assert!(text(ExitKind::Code(1), &[&long]).chars().count() < 250);
+    }
+}
