@@ -1,6 +1,6 @@
 //! [`Cluster`]: a whole cluster in one process.
 //!
-//! Components are added to a [`Cluster`], which starts them in that order: `topology` decides which components each
+//! Components are added to a [`Cluster`], which starts them in that order: `palm_plan::topology` decides which components each
 //! one is downstream of, and their `db_address`es are added to its builder before it starts.
 
 use std::fmt;
@@ -11,16 +11,17 @@ use fastrand::Rng;
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use palm_plan::topology::{Member, Topology, TopologyError};
 use tokio::time::Instant;
 
 use super::faults::{FaultProxy, FaultProxyError, Faults};
-use super::topology::{Topology, TopologyMember};
 use crate::client::{Client, ClientBuilder, ConnectError};
 use crate::component::{
     Bind, Builder, ComponentHandle, Compose, Connect, HubBuilder, Kind, MasterBuilder,
     PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
 };
 use crate::component_error::{RunError, StartError};
+use crate::component_kind::ComponentKind;
 use crate::error::Result;
 use crate::executor::Callable;
 use crate::method::Shape;
@@ -54,7 +55,7 @@ const ANY_NAME: &str = "inproc://*";
 /// An example is at the top of `palm::testing`.
 #[must_use = "a cluster does nothing until `.start().await`"]
 pub struct Cluster {
-    members: Vec<TopologyMember>,
+    members: Vec<Member>,
     spawns: Vec<Spawn>,
     /// The upstream components of the next component.
     upstream: Vec<String>,
@@ -242,9 +243,9 @@ impl Cluster {
     where
         Builder<C, K>: Compose + Send + 'static,
     {
-        self.members.push(TopologyMember {
+        self.members.push(Member {
             name: builder.current_name().to_owned(),
-            kind: K::KIND,
+            kind: place_of(K::KIND),
             upstream: std::mem::take(&mut self.upstream),
             follows_others: builder.has_sources(),
         });
@@ -296,7 +297,7 @@ impl Cluster {
             let component = "cluster".to_owned();
             return Err(StartError::Topology { component, problem }.into());
         }
-        let topology = Topology::new(&members)?;
+        let topology = Topology::new(&members).map_err(misplaced)?;
         let mut handles: Vec<ComponentHandle> = Vec::new();
         let mut fault_proxies = Vec::new();
         for (number, spawn) in spawns.into_iter().enumerate() {
@@ -322,8 +323,8 @@ impl Cluster {
             })?;
         }
 
-        let entry_point = |(number, member): (usize, &TopologyMember)| {
-            member.is_entry_point().then(|| EntryPoint {
+        let entry_point = |(number, member): (usize, &Member)| {
+            member.kind.is_entry_point().then(|| EntryPoint {
                 name: handles[number].name().to_owned(),
                 db_address: handles[number].db_address().to_owned(),
             })
@@ -360,7 +361,26 @@ impl Cluster {
     }
 }
 
-fn no_proxy(member: &TopologyMember, error: FaultProxyError) -> StartError {
+/// Returns the kind that determines which components are upstream.
+fn place_of(kind: ComponentKind) -> palm_plan::Kind {
+    match kind {
+        ComponentKind::Server => palm_plan::Kind::Server,
+        ComponentKind::Pipeline => palm_plan::Kind::Pipeline,
+        ComponentKind::Sink => palm_plan::Kind::Sink,
+        ComponentKind::Master => palm_plan::Kind::Master,
+        ComponentKind::Hub => palm_plan::Kind::Hub,
+        ComponentKind::Worker | ComponentKind::MuxWorker | ComponentKind::HttpWorker => {
+            palm_plan::Kind::Worker
+        }
+    }
+}
+
+fn misplaced(error: TopologyError) -> StartError {
+    let TopologyError { component, problem } = error;
+    StartError::Topology { component, problem }
+}
+
+fn no_proxy(member: &Member, error: FaultProxyError) -> StartError {
     StartError::Open {
         component: member.name.clone(),
         part: "fault proxy".to_owned(),

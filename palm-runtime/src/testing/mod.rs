@@ -43,7 +43,6 @@
 mod cluster;
 mod direct;
 mod faults;
-mod topology;
 
 pub use cluster::{Cluster, ClusterHandle};
 pub use direct::Direct;
