@@ -13,6 +13,12 @@ mod address;
 #[cfg(feature = "file")]
 mod cluster;
 #[cfg(feature = "file")]
+mod format;
+#[cfg(feature = "file")]
+mod graph;
+#[cfg(feature = "file")]
+mod import;
+#[cfg(feature = "file")]
 pub mod instance;
 #[cfg(feature = "file")]
 mod instances;
@@ -30,6 +36,8 @@ mod read;
 #[cfg(feature = "file")]
 mod rules;
 #[cfg(feature = "file")]
+mod schema;
+#[cfg(feature = "file")]
 pub mod surroundings;
 #[cfg(feature = "file")]
 mod template;
@@ -39,6 +47,10 @@ pub mod wiring;
 #[cfg(feature = "file")]
 pub use self::cluster::Cluster;
 #[cfg(feature = "file")]
+pub use self::format::{FormatError, format};
+#[cfg(feature = "file")]
+pub use self::import::{ImportError, import};
+#[cfg(feature = "file")]
 pub use self::instance::{Instance, InstanceId};
 #[cfg(feature = "file")]
 pub use self::instances::{InstancesError, Places, Scale};
@@ -47,4 +59,6 @@ pub use self::kind::Kind;
 pub use self::mistake::{Mistake, Mistakes};
 #[cfg(feature = "file")]
 pub use self::plan::{Change, Plan, plan};
+#[cfg(feature = "file")]
+pub use self::schema::schema;
 pub use self::wiring::Wiring;
