@@ -71,6 +71,12 @@ impl Linked {
         self.kind == kind.name() || kind == Kind::Worker && self.kind == "mux_worker"
     }
 
+    /// Returns whether it is a master or hub without hooks, which no type declares.
+    fn is_plain(&self) -> bool {
+        let type_name = self.type_name.as_deref();
+        matches!(type_name, Some("palm::Master" | "palm::Hub"))
+    }
+
     fn is_called(&self, name: &str) -> bool {
         [&self.component, &self.type_name]
             .into_iter()
@@ -168,12 +174,18 @@ impl Check<'_> {
         let all = self.list(program)?;
         let of_kind: Vec<_> = all.iter().filter(|it| it.is(kind)).collect();
         let fitting: Vec<_> = match wanted {
-            Some(name) => of_kind
-                .iter()
-                .copied()
-                .filter(|it| it.is_called(name.get_ref()))
-                .collect(),
-            None => of_kind.clone(),
+            Some(name) => {
+                let named = of_kind.iter().filter(|it| it.is_called(name.get_ref()));
+                named.copied().collect()
+            }
+            // Masters and hubs without hooks are there for any worker.
+            None => {
+                let declared = of_kind.iter().copied().filter(|it| !it.is_plain());
+                match declared.collect::<Vec<_>>() {
+                    declared if declared.len() == 1 => declared,
+                    _ => of_kind.clone(),
+                }
+            }
         };
         let names: Vec<_> = of_kind.iter().map(|it| it.name()).collect();
         let span = wanted.unwrap_or(program).span();

@@ -35,6 +35,7 @@ impl Surroundings for Machine {
         let list = match program {
             "images" => json!([
                 component("master", "images", "Images", &[], true),
+                component("master", "others", "palm::Master", &[], true),
                 component(
                     "worker",
                     "images",

@@ -1,5 +1,6 @@
 //! The processes that a cluster describes: commands, wiring, addresses and order.
 
+mod addresses;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
-use crate::address::{Address, MAX_IPC_PATH};
+use crate::address::MAX_IPC_PATH;
 use crate::cluster::{Cluster, Component, Ready, Run, Variable};
 use crate::instance::{Instance, InstanceId, Readiness, Secret};
 use crate::kind::Kind;
@@ -116,29 +117,6 @@ impl Cluster {
         Ok(instances)
     }
 
-    /// Returns the addresses of all components as others connect to them, by key and endpoint, such as `master.db`.
-    pub fn addresses(&self, places: &Places) -> BTreeMap<String, String> {
-        let mut addresses = BTreeMap::new();
-        let needed = self.needed();
-        for component in &self.components {
-            let is_needed = |endpoint| needed.contains(&(component.key().to_owned(), endpoint));
-            for endpoint in Endpoint::ALL {
-                let has_db = endpoint == Endpoint::Db && component.is(Kind::binds);
-                let has_address = endpoint == Endpoint::Address
-                    && component.address.is_some()
-                    && !component.is(Kind::binds);
-                if has_db || has_address || is_needed(endpoint) {
-                    let address = self.address(component, endpoint, places).connectable();
-                    addresses.insert(
-                        format!("{}.{endpoint}", component.key()),
-                        address.to_string(),
-                    );
-                }
-            }
-        }
-        addresses
-    }
-
     fn check_scale(&self, scale: &Scale) -> Result<(), InstancesError> {
         for (key, &count) in &scale.replicas {
             let Some(component) = self.component(key) else {
@@ -193,63 +171,6 @@ impl Cluster {
                 || profiles.any(|profile| scale.profiles.contains(profile.get_ref()))
         };
         self.components.iter().filter(is_active).collect()
-    }
-
-    /// Returns the addresses that placeholders name, by key of the component: a program binds no others for legacy peers.
-    fn needed(&self) -> BTreeSet<(String, Endpoint)> {
-        let mut needed = BTreeSet::new();
-        for component in &self.components {
-            for template in component.templates() {
-                for placeholder in template.get_ref().placeholders() {
-                    match placeholder {
-                        Placeholder::Own(endpoint) => {
-                            needed.insert((component.key().to_owned(), *endpoint))
-                        }
-                        Placeholder::Of(key, endpoint) => needed.insert((key.clone(), *endpoint)),
-                        _ => continue,
-                    };
-                }
-            }
-        }
-        needed
-    }
-
-    /// Returns the address that a component binds: that of the file, one that was chosen before, or a socket.
-    fn address(&self, component: &Component, endpoint: Endpoint, places: &Places) -> Address {
-        let exposed = || {
-            let exposed = self
-                .expose
-                .iter()
-                .find(|(key, _)| key.get_ref() == component.key());
-            exposed.map(|(_, address)| address.get_ref().clone())
-        };
-        let pinned = || {
-            component
-                .address
-                .as_ref()
-                .map(|address| address.get_ref().clone())
-        };
-        let option = || {
-            let option = component.options.get(endpoint.option()?)?;
-            Address::parse(option.value.get_ref().as_str()?).ok()
-        };
-        let chosen = || {
-            Address::parse(
-                places
-                    .addresses
-                    .get(&format!("{}.{endpoint}", component.key()))?,
-            )
-            .ok()
-        };
-        let of_file = match endpoint {
-            Endpoint::Db => exposed().or_else(pinned),
-            Endpoint::Address => pinned(),
-            _ => option(),
-        };
-        of_file.or_else(chosen).unwrap_or_else(|| {
-            let name = format!("{}.{endpoint}", component.key());
-            Address::Ipc(places.runtime_dir.join(name).display().to_string())
-        })
     }
 }
 
