@@ -35,7 +35,16 @@ pub enum ClientError {
     Unexpected,
     /// The connection failed.
     #[error("the runner does not answer")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Ended,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 impl Client {
@@ -149,9 +158,6 @@ impl Client {
                         if let Some(value) = next(None) {
                             return Ok(value);
                         }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                        return Err(ClientError::Ended);
                     }
                     Err(error) => return Err(error.into()),
                 }

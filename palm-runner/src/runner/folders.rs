@@ -95,9 +95,9 @@ impl Folders {
                 return Err(FolderError::Unsafe(folder.to_owned()));
             }
         }
-        let api = self.api();
-        match api.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
-            true => Err(FolderError::TooLong(api)),
+        let longest = self.notify().join("00000000.4294967295");
+        match longest.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+            true => Err(FolderError::TooLong(longest)),
             false => Ok(()),
         }
     }

@@ -46,7 +46,6 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 type ProbeResult = (InstanceId, u32, Result<(), String>);
 
 pub(super) fn run(launch: Launch, mut progress: impl FnMut(Progress)) -> Result<(), RunError> {
-    launch.folders.create()?;
     let lock = lock(&launch.cluster, &launch.folders)?;
     stop_leftovers(&launch.folders, &mut progress);
     let state = State {

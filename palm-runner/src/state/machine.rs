@@ -132,7 +132,10 @@ pub(super) struct Supervised {
     pub(super) exits: u32,
     /// Consecutive runs that failed.
     pub(super) failures: u32,
+    /// How the last run ended.
     pub(super) last_exit: Option<Exit>,
+    /// How the last run ended that was not asked to.
+    pub(super) last_failure: Option<Exit>,
 }
 
 impl Supervised {
@@ -147,6 +150,7 @@ impl Supervised {
             exits: 0,
             failures: 0,
             last_exit: None,
+            last_failure: None,
         }
     }
 
@@ -202,6 +206,9 @@ impl Supervised {
         };
         let reason = process.terminated.map(|it| it.reason);
         let is_success = exit.kind.is_success();
+        if !matches!(reason, Some(Reason::Restart | Reason::Stop)) {
+            self.last_failure = Some(exit.clone());
+        }
         self.last_exit = Some(exit);
         if self.goal != Goal::Run {
             return self.enter(Phase::Stopped, now);

@@ -52,8 +52,8 @@ pub struct InstanceStatus {
     pub exits: u32,
     /// Consecutive failed runs.
     pub failures: u32,
-    /// How the last run ended.
-    pub last_exit: Option<String>,
+    /// How the last run ended that was not asked to end.
+    pub last_failure: Option<String>,
     /// Processor time of the process and its descendants, in milliseconds.
     pub cpu_ms: Option<u64>,
     /// Resident memory of the process and its descendants, in bytes.
@@ -97,7 +97,7 @@ impl Supervisor {
             run: it.run,
             exits: it.exits,
             failures: it.failures,
-            last_exit: it.last_exit.as_ref().map(ToString::to_string),
+            last_failure: it.last_failure.as_ref().map(ToString::to_string),
             cpu_ms: None,
             memory_bytes: None,
         };

@@ -140,10 +140,10 @@ impl Supervisor {
         if let Some(process) = supervised.phase.process_mut() {
             process.pid = Some(pid);
         }
-        self.record(id);
         let readiness = self.instances.get(id).map(|it| &it.instance.readiness);
-        if readiness == Some(&Readiness::Running) {
-            self.ready(id, now);
+        match readiness == Some(&Readiness::Running) {
+            true => self.ready(id, now),
+            false => self.record(id),
         }
     }
 
@@ -288,14 +288,25 @@ impl Supervisor {
         }
     }
 
-    /// Adds the present state of an instance to the transitions.
+    /// Adds the present state of an instance to the transitions, unless it starts in the same tick.
     fn record(&mut self, id: &InstanceId) {
         if let Some(supervised) = self.instances.get(id) {
+            if supervised.phase == Phase::Pending
+                && self.missing(&supervised.instance).next().is_none()
+            {
+                return;
+            }
             let transition = Transition {
                 id: id.clone(),
                 run: supervised.run,
                 state: supervised.phase.name().to_owned(),
-                why: self.why(id, supervised.since),
+                why: match &supervised.phase {
+                    Phase::Starting(process) => match process.pid {
+                        Some(pid) => format!("is process {pid}"),
+                        None => String::new(),
+                    },
+                    _ => self.why(id, supervised.since),
+                },
             };
             self.transitions.push(transition);
         }

@@ -36,7 +36,10 @@ fn killed() {
     });
     for instance in &after.instances {
         assert_eq!((instance.exits, instance.failures), (1, 1));
-        assert_eq!(instance.last_exit.as_deref(), Some("was killed by SIGKILL"));
+        assert_eq!(
+            instance.last_failure.as_deref(),
+            Some("was killed by SIGKILL")
+        );
         let old = instance_of(&before, &instance.id.to_string()).pid;
         assert_ne!(instance.pid, old);
     }
@@ -62,7 +65,6 @@ fn killed() {
         (1, "starting"),
         (1, "ready"),
         (1, "backoff"),
-        (1, "pending"),
         (2, "starting"),
         (2, "ready"),
         (2, "draining"),

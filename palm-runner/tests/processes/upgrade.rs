@@ -38,7 +38,7 @@ fn keeps() {
     send(pid, Signal::KILL);
     let restarted = cluster.until_instance("idle/0", |it| it.is_ready() && it.run == 2);
     assert_eq!(
-        restarted.last_exit.as_deref(),
+        restarted.last_failure.as_deref(),
         Some("was killed by SIGKILL")
     );
     cluster.down();
