@@ -20,9 +20,9 @@ Environment:
   NO_COLOR      if set, nothing is coloured
   PALM_LOG      the level of log messages, such as `debug`; they are written to standard error";
 
-/// Looks into a running cluster of palm components, and calls their functions.
+/// Runs clusters of palm components, looks into them, and calls their functions.
 ///
-/// An ADDRESS is the `db_address` of any component, such as tcp://127.0.0.1:5559. The others are found from there.
+/// A cluster is described by a file, `cluster.toml`; `palm up` starts it. An ADDRESS is the `db_address` of any component, such as tcp://127.0.0.1:5559. The others are found from there.
 #[derive(Debug, Parser)]
 #[command(name = "palm", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Arguments {
@@ -47,6 +47,10 @@ pub enum Command {
     Job(Job),
     /// Read and change the cache of a component.
     Cache(Cache),
+    #[cfg(target_os = "linux")]
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    Cluster(crate::commands::cluster::Command),
     /// Write a script that completes the arguments of `palm` in a shell.
     Completions {
         /// The shell.
@@ -229,7 +233,7 @@ pub enum CacheCommand {
     },
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

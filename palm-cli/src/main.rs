@@ -1,15 +1,26 @@
-//! `palm`: looks into running clusters, and calls their functions.
+//! `palm`: runs clusters, looks into running ones, and calls their functions.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use palm_cli::arguments::Arguments;
-use palm_cli::commands;
+#[cfg(target_os = "linux")]
+use palm_cli::arguments::Command;
+use palm_cli::commands::{self, Failure};
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Some(code) = commands::cluster::hidden(std::env::args_os().skip(1)) {
+        return code;
+    }
     let arguments = Arguments::parse();
     if std::env::var_os("PALM_LOG").is_some() {
         palm::logging::init();
+    }
+    // In the main thread, which must not end before the components do.
+    #[cfg(target_os = "linux")]
+    if let Command::Cluster(command) = arguments.command {
+        return exit_code(commands::cluster::run(command));
     }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -21,6 +32,10 @@ fn main() -> ExitCode {
     let done = runtime.block_on(commands::run(arguments));
     // A thread may be reading standard input, which nothing can interrupt.
     runtime.shutdown_background();
+    exit_code(done)
+}
+
+fn exit_code(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,

@@ -2,6 +2,8 @@
 
 mod cache;
 mod call;
+#[cfg(target_os = "linux")]
+pub mod cluster;
 mod documents;
 mod inspect;
 mod top;
@@ -53,6 +55,10 @@ pub enum Failure {
     /// The key is not in the cache.
     #[error("the key `{0}` does not exist")]
     NoKey(String),
+    /// A command that runs a cluster failed.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Cluster(#[from] cluster::ClusterFailure),
     /// `palm top` draws on a terminal only.
     #[error("standard output is not a terminal: `palm inspect --all` writes the same once")]
     NoTerminal,
@@ -81,6 +87,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Call(call) => call::call(call).await,
         Command::Job(job) => call::job(job).await,
         Command::Cache(cache) => cache::cache(cache).await,
+        #[cfg(target_os = "linux")]
+        Command::Cluster(command) => cluster::run(command),
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { directory } => documents::man(&directory),
     }
@@ -94,6 +102,17 @@ fn inspector(address: &Address) -> Inspector {
 /// Writes a failure to standard error, with its causes.
 pub fn report(failure: &dyn Error) {
     let error = AnsiColor::Red.on_default().bold();
+    let text = chain(failure);
+    // If standard error is closed, the message is lost.
+    let _ = writeln!(
+        anstream::stderr(),
+        "{error}error:{error:#} {}",
+        lines(&text)
+    );
+}
+
+/// Returns the text of a failure with its causes.
+fn chain(failure: &dyn Error) -> String {
     let mut text = failure.to_string();
     let mut cause = failure.source();
     while let Some(source) = cause {
@@ -104,12 +123,7 @@ pub fn report(failure: &dyn Error) {
         }
         cause = source.source();
     }
-    // If standard error is closed, the message is lost.
-    let _ = writeln!(
-        anstream::stderr(),
-        "{error}error:{error:#} {}",
-        lines(&text)
-    );
+    text
 }
 
 /// Replaces control characters of each line.

@@ -1,0 +1,208 @@
+//! `palm scale`, `restart`, `stop`, `drain`, `down` and `upgrade`.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use palm_plan::InstanceId;
+use palm_runner::api::{Client, ClientError, Request};
+use palm_runner::state::{ClusterStatus, InstanceStatus};
+
+use super::arguments::{ClusterFile, Down, Restart, Scale, Stop};
+use super::file::{File, Notes};
+use super::wait::{Next, settled, until_ended, until_settled, wait};
+use super::{ClusterFailure, Failure, write};
+
+/// Time within which a new version of the runner listens.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) fn scale(scale: &Scale) -> Result<(), Failure> {
+    let file = File::open(scale.file.file.as_deref())?;
+    let mut client = file.connect()?;
+    let wanted = client.wanted().map_err(ClusterFailure::from)?;
+    let mut notes: Notes = serde_json::from_value(wanted.notes).unwrap_or_default();
+    notes.replicas.extend(scale.replicas.iter().cloned());
+    let mut next = file.plan(&notes)?;
+    next.revision = wanted.revision;
+    let plan = palm_plan::plan(&wanted.instances, &next.instances);
+    if !plan.restart.is_empty() {
+        // A command that changes numbers must not roll out an edit by the way.
+        let _ = writeln!(
+            anstream::stderr(),
+            "note: `{}` was edited, which `palm up` applies",
+            file.path.display()
+        );
+        let changed = |id: &InstanceId| plan.restart.iter().find(|it| it.to.id() == *id);
+        for instance in &mut next.instances {
+            if let Some(change) = changed(&instance.id()) {
+                *instance = change.from.clone();
+            }
+        }
+    }
+    client
+        .command(&Request::Apply(next))
+        .map_err(ClusterFailure::from)?;
+    until_settled(file.connect()?, scale.timeout.timeout)?;
+    let counts = scale
+        .replicas
+        .iter()
+        .map(|(key, count)| format!("{key}: {count}\n"));
+    Ok(write(counts.collect::<String>().as_bytes())?)
+}
+
+pub(super) fn restart(restart: &Restart) -> Result<(), Failure> {
+    let file = File::open(restart.file.file.as_deref())?;
+    let mut client = file.connect()?;
+    let status = client.status().map_err(ClusterFailure::from)?;
+    let ids = select(&status, &restart.names)?;
+    let runs: BTreeMap<_, _> = status
+        .instances
+        .iter()
+        .map(|it| (it.id.clone(), it.run))
+        .collect();
+    let request = Request::Restart {
+        ids: ids.clone(),
+        rolling: restart.rolling,
+    };
+    client.command(&request).map_err(ClusterFailure::from)?;
+    let is_restarted = |it: &InstanceStatus| !ids.contains(&it.id) || it.run > runs[&it.id];
+    wait(
+        file.connect()?,
+        restart.timeout.timeout,
+        |status| match settled(status) {
+            Next::Done if !status.instances.iter().all(is_restarted) => Next::Wait,
+            next => next,
+        },
+    )?;
+    Ok(write(format!("restarted {}\n", names(&ids)).as_bytes())?)
+}
+
+/// What `stop` and `drain` show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The end.
+    End,
+    /// What instances do until then.
+    Progress,
+}
+
+pub(super) fn stop(stop: &Stop, shown: Shown) -> Result<(), Failure> {
+    let file = File::open(stop.file.file.as_deref())?;
+    let mut client = file.connect()?;
+    let status = client.status().map_err(ClusterFailure::from)?;
+    let ids = select(&status, &stop.names)?;
+    let request = Request::Stop { ids: ids.clone() };
+    client.command(&request).map_err(ClusterFailure::from)?;
+    let mut lines = BTreeMap::new();
+    wait(file.connect()?, stop.timeout.timeout, |status| {
+        let stopping = status.instances.iter().filter(|it| ids.contains(&it.id));
+        for instance in stopping.clone().filter(|_| shown == Shown::Progress) {
+            let line = progress(instance);
+            if lines.insert(instance.id.clone(), line.clone()) != Some(line.clone()) {
+                // Without a reader, the rest is not shown.
+                let _ = write(format!("{}: {line}\n", instance.id).as_bytes());
+            }
+        }
+        match stopping.clone().all(|it| it.pid.is_none()) {
+            true => Next::Done,
+            false => Next::Wait,
+        }
+    })?;
+    Ok(write(format!("stopped {}\n", names(&ids)).as_bytes())?)
+}
+
+/// Returns what an instance does, without the time that passes.
+fn progress(instance: &InstanceStatus) -> String {
+    match instance.why.split_once("; it is killed in ") {
+        Some((_, rest)) => match rest.split_once(": ") {
+            Some((_, status)) => format!("{}: {status}", instance.state),
+            None => instance.state.clone(),
+        },
+        None if instance.why.is_empty() => instance.state.clone(),
+        None => format!("{}: {}", instance.state, instance.why),
+    }
+}
+
+pub(super) fn down(down: &Down) -> Result<(), Failure> {
+    let file = File::open(down.file.file.as_deref())?;
+    let mut client = match file.connect() {
+        Err(ClusterFailure::Client(ClientError::NotRunning)) => {
+            return Ok(write(format!("{} does not run\n", file.name).as_bytes())?);
+        }
+        client => client?,
+    };
+    let watching = file.connect()?;
+    let request = Request::Down { kill: down.kill };
+    client.command(&request).map_err(ClusterFailure::from)?;
+    until_ended(watching, down.timeout.timeout)?;
+    Ok(write(format!("{} is stopped\n", file.name).as_bytes())?)
+}
+
+pub(super) fn upgrade(file: &ClusterFile) -> Result<(), Failure> {
+    let file = File::open(file.file.as_deref())?;
+    let mut client = file.connect()?;
+    let before = client.status().map_err(ClusterFailure::from)?;
+    let executable = std::env::current_exe()?;
+    let request = Request::Upgrade { executable };
+    client.command(&request).map_err(ClusterFailure::from)?;
+    let after = upgraded(&file.folders.api(), &before)?;
+    let line = format!(
+        "the runner (process {}) was version {} and is now {}\n",
+        after.runner_pid, before.runner_version, after.runner_version
+    );
+    Ok(write(line.as_bytes())?)
+}
+
+/// Waits for the next version of the runner. Its socket is the one of the previous version, so that a request waits.
+fn upgraded(api: &Path, before: &ClusterStatus) -> Result<ClusterStatus, ClusterFailure> {
+    let begin = Instant::now();
+    loop {
+        match Client::connect(api).and_then(|mut client| client.status()) {
+            Ok(status) if status.upgrades > before.upgrades => return Ok(status),
+            // The connection was accepted by the previous version.
+            Ok(_) | Err(ClientError::Ended | ClientError::Io(_))
+                if begin.elapsed() < UPGRADE_TIMEOUT => {}
+            Ok(_) => {
+                let reason = "the runner could not be replaced: `palm events` says why";
+                return Err(ClusterFailure::NotReady(reason.to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Returns the instances that have one of these names; all without names.
+pub(super) fn select(
+    status: &ClusterStatus,
+    names: &[String],
+) -> Result<Vec<InstanceId>, ClusterFailure> {
+    let ids: Vec<_> = status.instances.iter().map(|it| &it.id).collect();
+    let is_named = |id: &InstanceId, name: &str| id.component == name || id.to_string() == name;
+    if let Some(name) = names
+        .iter()
+        .find(|name| !ids.iter().any(|id| is_named(id, name)))
+    {
+        let mut known: Vec<_> = ids.iter().map(|id| id.component.clone()).collect();
+        known.dedup();
+        return Err(ClusterFailure::UnknownName {
+            name: name.clone(),
+            known: known.join(", "),
+        });
+    }
+    let is_selected =
+        |id: &&&InstanceId| names.is_empty() || names.iter().any(|name| is_named(id, name));
+    Ok(ids
+        .iter()
+        .filter(is_selected)
+        .map(|id| (*id).clone())
+        .collect())
+}
+
+fn names(ids: &[InstanceId]) -> String {
+    ids.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

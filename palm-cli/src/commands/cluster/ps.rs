@@ -1,0 +1,104 @@
+//! `palm ps` and `palm status`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use palm_runner::state::{ClusterStatus, InstanceStatus};
+
+use super::arguments::{Ps, Status};
+use super::file::File;
+use super::wait::{reasons, until_settled};
+use super::{ClusterFailure, Failure, write};
+use crate::arguments::Output;
+use crate::text::{self, Align};
+
+/// How long the use of the processor is measured.
+const MEASURE: Duration = Duration::from_millis(200);
+
+pub(super) fn ps(ps: &Ps) -> Result<(), Failure> {
+    let file = File::open(ps.file.file.as_deref())?;
+    let mut client = file.connect()?;
+    let first = client.status().map_err(ClusterFailure::from)?;
+    let text = match ps.output {
+        Output::Json => format!(
+            "{:#}\n",
+            serde_json::to_value(&first).map_err(std::io::Error::from)?
+        ),
+        Output::Table => {
+            std::thread::sleep(MEASURE);
+            let second = client.status().map_err(ClusterFailure::from)?;
+            table(&first, &second)
+        }
+    };
+    Ok(write(text.as_bytes())?)
+}
+
+fn table(first: &ClusterStatus, status: &ClusterStatus) -> String {
+    let columns = [
+        ("instance", Align::Left),
+        ("kind", Align::Left),
+        ("state", Align::Left),
+        ("for", Align::Right),
+        ("process", Align::Right),
+        ("run", Align::Right),
+        ("exits", Align::Right),
+        ("cpu", Align::Right),
+        ("memory", Align::Right),
+        ("why", Align::Left),
+    ];
+    let before: HashMap<_, _> = first
+        .instances
+        .iter()
+        .map(|it| (it.pid, it.cpu_ms))
+        .collect();
+    let row = |it: &InstanceStatus| {
+        let used = it.cpu_ms.zip(before.get(&it.pid).copied().flatten());
+        let share = used.map(|(now, before)| {
+            Duration::from_millis(now.saturating_sub(before)).as_secs_f64() / MEASURE.as_secs_f64()
+        });
+        vec![
+            it.id.to_string(),
+            it.kind.to_string(),
+            it.state.clone(),
+            text::duration(Duration::from_millis(it.since_ms)),
+            text::or_unknown(it.pid, |pid| pid.to_string()),
+            it.run.to_string(),
+            it.exits.to_string(),
+            text::or_unknown(share, text::percent),
+            text::or_unknown(it.memory_bytes, text::bytes),
+            match (&*it.why, &it.last_failure) {
+                ("", Some(exit)) => format!("before: {exit}"),
+                (why, _) => why.to_owned(),
+            },
+        ]
+    };
+    let rows: Vec<_> = status.instances.iter().map(row).collect();
+    let problems = status.problems.iter().map(|it| format!("warning: {it}\n"));
+    format!(
+        "{}{}",
+        text::table("", &columns, &rows),
+        problems.collect::<String>()
+    )
+}
+
+pub(super) fn status(arguments: &Status) -> Result<(), Failure> {
+    let file = File::open(arguments.file.file.as_deref())?;
+    if arguments.wait {
+        until_settled(file.connect()?, arguments.timeout.timeout)?;
+    }
+    let status = file.connect()?.status().map_err(ClusterFailure::from)?;
+    let reasons = reasons(&status);
+    if !reasons.is_empty() {
+        return Err(ClusterFailure::NotReady(reasons.join("\n")).into());
+    }
+    let ready = status.instances.iter().filter(|it| it.is_ready()).count();
+    let mut line = format!(
+        "{}: {ready} of {} are ready\n",
+        status.cluster,
+        status.instances.len()
+    );
+    for problem in &status.problems {
+        line.push_str(&format!("warning: {problem}\n"));
+    }
+    Ok(write(line.as_bytes())?)
+}

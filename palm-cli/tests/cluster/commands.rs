@@ -1,0 +1,261 @@
+//! The commands, with components that do nothing.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::setup::{Cluster, palm, trial};
+
+const IDLE: &str = r#"
+    [components.a]
+    kind = "process"
+    command = "sh"
+    args = ["-c", "echo INFO begin; exec sleep 1000"]
+
+    [components.b]
+    kind = "process"
+    command = "sh"
+    args = ["-c", "echo run $PALM_RUN of $PALM_INSTANCE; exec sleep 1000"]
+    replicas = 2
+    after = ["a"]
+"#;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        trial(
+            "commands_of_a_cluster_that_does_not_run_say_so",
+            not_running,
+        ),
+        trial(
+            "up_twice_changes_nothing_and_a_changed_file_what_changed",
+            up_twice,
+        ),
+        trial("component_that_never_gets_ready_is_explained", never_ready),
+        trial("scale_restart_stop_and_upgrade", changes),
+        trial("logs_follow_restarts_and_new_replicas", follow),
+        trial("logs_are_searched_with_context_in_earlier_runs", grep),
+        trial(
+            "up_on_a_terminal_shows_logs_and_stops_at_an_interrupt",
+            foreground,
+        ),
+        trial(
+            "mistakes_of_a_file_do_not_keep_a_cluster_from_being_stopped",
+            mistakes,
+        ),
+    ]
+}
+
+fn not_running() {
+    let cluster = Cluster::new(IDLE);
+    for command in [
+        vec!["ps"],
+        vec!["status"],
+        vec!["restart"],
+        vec!["scale", "b=3"],
+    ] {
+        let error = cluster.fail(&command);
+        assert_eq!(
+            error,
+            "error: the cluster does not run: `palm up` starts it\n"
+        );
+    }
+    assert_eq!(cluster.succeed(&["down"]), "test does not run\n");
+    assert_eq!(cluster.succeed(&["events"]), "");
+    let empty = tempfile::tempdir().unwrap();
+    let output = palm(empty.path()).arg("up").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("there is no cluster.toml in this folder"),
+        "{error}"
+    );
+}
+
+fn up_twice() {
+    let cluster = Cluster::new(IDLE);
+    let up = cluster.succeed(&["up", "--wait"]);
+    assert!(
+        up.starts_with("test runs: 3 of 3 are ready (process "),
+        "{up}"
+    );
+    let pids = || -> Vec<_> { cluster.status().instances.iter().map(|it| it.pid).collect() };
+    let before = pids();
+    let (code, _, stderr) = cluster.palm(&["up"]);
+    assert_eq!(code, 0);
+    assert!(stderr.starts_with("test is run by process "), "{stderr}");
+    assert!(
+        stderr.ends_with(" already, and its file has not changed\n"),
+        "{stderr}"
+    );
+    assert_eq!(pids(), before);
+    cluster.write(&IDLE.replace("begin", "other"));
+    let error = cluster.fail(&["up", "-d"]);
+    assert!(
+        error.contains("~ restart  a/0") && error.contains("--yes"),
+        "{error}"
+    );
+    assert_eq!(pids(), before);
+    cluster.succeed(&["up", "--wait", "--yes"]);
+    assert_eq!(pids()[1..], before[1..]);
+    assert_ne!(pids()[0], before[0]);
+    cluster.succeed(&["down"]);
+}
+
+fn never_ready() {
+    let cluster = Cluster::new(
+        r#"
+        [components.a]
+        kind = "process"
+        command = "sh"
+        args = ["-c", "echo no configuration >&2; exit 2"]
+        restart = { policy = "always", backoff = "10ms..20ms" }
+        ready = "notify"
+
+        [components.b]
+        kind = "process"
+        command = "sleep"
+        args = ["1000"]
+        after = ["a"]
+    "#,
+    );
+    let error = cluster.fail(&["up", "--wait"]);
+    assert!(
+        error.contains("a: a/0 exited with 2: no configuration; starts again in"),
+        "{error}"
+    );
+    assert!(error.contains("b: b/0 waits for `a`"), "{error}");
+    let error = cluster.fail(&["status"]);
+    assert!(error.contains("no configuration"), "{error}");
+    cluster.succeed(&["down"]);
+}
+
+fn changes() {
+    let cluster = Cluster::new(IDLE);
+    cluster.succeed(&["up", "--wait"]);
+    assert_eq!(cluster.succeed(&["scale", "b=4"]), "b: 4\n");
+    assert_eq!(cluster.status().instances.len(), 5);
+    assert_eq!(cluster.succeed(&["scale", "b=1"]), "b: 1\n");
+    assert_eq!(
+        cluster.succeed(&["restart", "--rolling"]),
+        "restarted a/0, b/0\n"
+    );
+    assert!(cluster.status().instances.iter().all(|it| it.run == 2));
+    let error = cluster.fail(&["restart", "c"]);
+    assert_eq!(error, "error: the cluster has no `c`; it has a, b\n");
+    assert_eq!(cluster.succeed(&["stop", "b"]), "stopped b/0\n");
+    assert_eq!(cluster.succeed(&["status"]), "test: 1 of 2 are ready\n");
+    assert_eq!(cluster.succeed(&["restart", "b"]), "restarted b/0\n");
+    let drained = cluster.succeed(&["drain", "b/0"]);
+    assert!(drained.ends_with("stopped b/0\n"), "{drained}");
+    let before = cluster.status();
+    let upgraded = cluster.succeed(&["upgrade"]);
+    assert!(upgraded.starts_with(&format!("the runner (process {})", before.runner_pid)));
+    let after = cluster.status();
+    assert_eq!(after.instances[0].pid, before.instances[0].pid);
+    assert_eq!(after.upgrades, 1);
+    let events = cluster.succeed(&["events", "--tail", "3"]);
+    assert!(events.contains(" upgrade: "), "{events}");
+    let table = cluster.succeed(&["ps"]);
+    assert!(
+        table.contains("a/0") && table.contains("stopped"),
+        "{table}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&cluster.succeed(&["ps", "-o", "json"])).unwrap();
+    assert_eq!(json["instances"][1]["state"], "stopped");
+    cluster.succeed(&["down"]);
+}
+
+fn follow() {
+    let cluster = Cluster::new(IDLE);
+    cluster.succeed(&["up", "--wait"]);
+    let mut follow = palm(cluster.folder.path());
+    let mut follow = follow
+        .args(["logs", "-f", "b"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = |wanted: &[&str]| {
+        let mut found: Vec<_> = wanted
+            .iter()
+            .map(|_| lines.next().unwrap().unwrap())
+            .collect();
+        found.sort();
+        assert_eq!(found, wanted);
+    };
+    next(&["b/0 | run 1 of b/0", "b/1 | run 1 of b/1"]);
+    cluster.succeed(&["restart", "b/1"]);
+    next(&["b/1 | palm: run 1 of b/1 was killed by SIGTERM"]);
+    next(&["b/1 | run 2 of b/1"]);
+    cluster.succeed(&["scale", "b=3"]);
+    next(&["b/2 | run 1 of b/2"]);
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    cluster.succeed(&["down"]);
+}
+
+fn grep() {
+    let cluster = Cluster::new(IDLE);
+    cluster.succeed(&["up", "--wait"]);
+    cluster.succeed(&["restart", "b/0"]);
+    cluster.succeed(&["down"]);
+    let found = cluster.succeed(&["logs", "--grep", "^run 1", "-C", "1", "b/0"]);
+    assert_eq!(
+        found,
+        "b/0 | run 1 of b/0\nb/0 - palm: run 1 of b/0 was killed by SIGTERM\n"
+    );
+    let tail = cluster.succeed(&["logs", "-n", "1", "b/0"]);
+    assert_eq!(tail, "b/0 | palm: run 2 of b/0 was killed by SIGTERM\n");
+    let info = cluster.succeed(&["logs", "--level", "info", "--run", "1", "a"]);
+    assert!(info.starts_with("a/0 | INFO begin\n"), "{info}");
+    let error = cluster.fail(&["logs", "--grep", "("]);
+    assert!(error.contains("`(` is not a regular expression"), "{error}");
+    assert!(
+        cluster
+            .fail(&["logs", "x"])
+            .contains("the cluster has no `x`; it has a, b")
+    );
+}
+
+fn foreground() {
+    let cluster = Cluster::new(IDLE);
+    let mut up = palm(cluster.folder.path());
+    let mut up = up.arg("up").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+    let mut first: Vec<_> = lines.by_ref().take(3).map(Result::unwrap).collect();
+    first.sort();
+    assert_eq!(
+        first,
+        [
+            "a/0 | INFO begin",
+            "b/0 | run 1 of b/0",
+            "b/1 | run 1 of b/1"
+        ]
+    );
+    let pid = Pid::from_raw(up.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    assert_eq!(
+        rest.iter()
+            .filter(|line| line.contains("was killed by SIGTERM"))
+            .count(),
+        3,
+        "{rest:?}"
+    );
+    assert_eq!(up.wait().unwrap().code(), Some(0));
+}
+
+fn mistakes() {
+    let cluster = Cluster::new(IDLE);
+    cluster.succeed(&["up", "--wait"]);
+    cluster.write(&IDLE.replace("kind = \"process\"", "kind = \"proces\""));
+    let error = cluster.fail(&["up"]);
+    assert!(
+        error.contains("proces") && error.contains("has mistakes"),
+        "{error}"
+    );
+    assert!(cluster.succeed(&["ps"]).contains("ready"));
+    cluster.succeed(&["down"]);
+}

@@ -1,0 +1,33 @@
+//! The components that this program is.
+
+use palm::prelude::*;
+
+/// Plays the role of a component if the arguments are those of one, and ends.
+pub(crate) fn run() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let ended = match arguments[..] {
+        ["master", db] => runtime().block_on(Master::new("numbers").bind(db).start()),
+        ["worker", db, name] => runtime().block_on(Numbers.connect(db).name(name).start()),
+        _ => return,
+    };
+    if let Err(error) = ended {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+    std::process::exit(0);
+}
+
+/// A worker.
+#[derive(Debug)]
+pub(crate) struct Numbers;
+
+#[palm::worker(server = "numbers")]
+impl Numbers {
+    #[palm::method]
+    fn double(&self, number: String) -> String {
+        let number: u64 = number.parse().unwrap();
+        (2 * number).to_string()
+    }
+}
