@@ -1,5 +1,7 @@
 //! No text makes the parser, the formatter or the pictures of mistakes fail.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 
