@@ -429,11 +429,9 @@ impl Supervisor {
         }
     }
 
-    /// Begins a rolling restart, or extends the one under way.
+    /// Begins a rolling restart, or extends the one under way. The failure of an earlier one is forgotten: the wish of
+    /// a person has replaced it.
     fn roll(&mut self, ids: Vec<InstanceId>) {
-        if ids.is_empty() {
-            return;
-        }
         if self.rolling.current.is_none() && self.rolling.waiting.is_empty() {
             self.rolling = Rolling::default();
         }

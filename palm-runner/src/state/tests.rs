@@ -431,6 +431,8 @@ fn rolling_restart_ends_when_the_new_version_fails() {
     let expected = "w/0 exited with 101; starts again in 4 s (failure 3)";
     assert_eq!(rolling.failure.as_deref(), Some(expected));
     assert_eq!(cluster.state("w/1"), "ready");
+    cluster.restart(&["w/0"], false);
+    assert_eq!(cluster.supervisor.rolling_status().failure, None);
 }
 
 #[test]

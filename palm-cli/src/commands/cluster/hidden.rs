@@ -40,11 +40,18 @@ pub fn hidden(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode>
         return None;
     }
     let done = match arguments.next().as_deref() == Some(OsStr::new(RESUME_ARGUMENT)) {
-        true => resume(|launch| {
-            if launch.foreground {
-                console::start(&launch.folders);
+        true => {
+            let mut shown = None;
+            let done = resume(|launch| {
+                if launch.foreground {
+                    shown = console::start(&launch.folders);
+                }
+            });
+            if let Some(console) = shown {
+                console.finish();
             }
-        }),
+            done
+        }
         false => match begin() {
             Ok(launch) => run(launch, report),
             Err(error) => {
