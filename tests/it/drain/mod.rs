@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::setup::{ANY_NAME, Gate, check, connect, eventually, paused, soon};
 
 mod connections;
+mod follower;
 
 /// A drain limit that tests reach.
 const SHORT: Duration = Duration::from_millis(300);

@@ -125,7 +125,7 @@ struct ClientState {
     is_draining: bool,
     /// Whether arriving tasks are returned at once.
     is_returning: bool,
-    /// Whether the peer has sent its last message.
+    /// Whether the peer has sent its last message in this session, or this side drains and the session is over.
     peer_finished: bool,
     /// Whether the peer accepts no further messages in this session.
     peer_is_draining: bool,
@@ -690,6 +690,7 @@ impl LinkClient {
         state.retry_at = None;
         state.session_number += 1;
         state.peer_is_draining = false;
+        state.peer_finished = false;
         state.task_limit = state.task_limit.saturating_sub(state.received_tasks);
         state.received_tasks = 0;
         let window = state.pace.window();
@@ -1086,3 +1087,6 @@ impl Lessor for LinkClient {
         state.flush(now);
     }
 }
+
+#[cfg(test)]
+mod tests;

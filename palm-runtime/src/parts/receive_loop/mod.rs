@@ -137,19 +137,20 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         }
         let mut last = MAX_DRAINED_MESSAGES;
         loop {
-            source.return_credit(&mut self.backlog.consumed);
-            source.try_recv_many(&mut arrivals, last.min(BATCH));
-            let came = arrivals.len();
-            last -= came.min(last);
-            self.sort(&mut arrivals, 0, &mut next);
+            // Sent before the source is read again: while this waits for capacity, links acknowledge messages that
+            // still arrive. After the last look at the source nothing waits, so none is acknowledged and dropped.
             self.flush().await;
-            if came == 0 {
-                break;
-            }
             if last == 0 {
                 self.outlet.stop.set_incomplete();
                 break;
             }
+            source.return_credit(&mut self.backlog.consumed);
+            source.try_recv_many(&mut arrivals, last.min(BATCH));
+            if arrivals.is_empty() {
+                break;
+            }
+            last = last.saturating_sub(arrivals.len());
+            self.sort(&mut arrivals, 0, &mut next);
         }
         source.return_credit(&mut self.backlog.consumed);
         Ok(())
@@ -561,6 +562,17 @@ mod tests {
             }
         }
 
+        /// Receives messages until the receive loop ends, and returns how many are from the clients 1 and 2.
+        fn end(&mut self) -> [usize; 2] {
+            let mut taken = Vec::new();
+            let mut ended = false;
+            while !ended {
+                ended = (&mut self.receive_loop).now_or_never().is_some();
+                taken.extend(self.take(100));
+            }
+            ["1", "2"].map(|client| count(&taken, client))
+        }
+
         /// Receives messages, and returns their clients.
         fn take(&mut self, max: usize) -> Vec<String> {
             let mut out = Vec::new();
@@ -657,13 +669,19 @@ mod tests {
         running.script.put(from_peer(1, 50).chain(from_peer(2, 50)));
         running.settle();
         running.stop.cancel();
-        let mut taken = Vec::new();
-        let mut ended = false;
-        while !ended {
-            ended = (&mut running.receive_loop).now_or_never().is_some();
-            taken.extend(running.take(100));
-        }
-        assert_eq!((count(&taken, "1"), count(&taken, "2")), (50, 50));
+        assert_eq!(running.end(), [50, 50]);
+    }
+
+    #[tokio::test]
+    async fn receive_loop_sends_messages_that_arrive_while_its_last_backlog_waits_for_capacity() {
+        let mut running = intake(10);
+        running.script.put(from_peer(1, 20));
+        running.settle();
+        running.stop.cancel();
+        running.settle();
+        // Acknowledged by a link, although the component has begun to stop.
+        running.script.put(from_peer(2, 1));
+        assert_eq!(running.end(), [20, 1]);
     }
 
     #[tokio::test]
