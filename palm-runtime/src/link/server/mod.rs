@@ -150,6 +150,10 @@ struct ServerState {
     inputs: Arc<InboundChannel>,
     /// Whether the component drains, and accepts no further calls.
     is_draining: bool,
+    /// Whether the last calls were received. Those that a lost client still sends when it returns are not handled.
+    are_calls_closed: bool,
+    /// Whether publications were dropped because their subscriber left while the component drains.
+    has_dropped: bool,
     /// Whether the component has established its own subscriptions.
     subscriptions_ready: bool,
     /// Deadline for former subscribers to reconnect after a restart.
@@ -206,6 +210,8 @@ impl LinkServer {
                 publisher: None,
                 inputs: inputs.clone(),
                 is_draining: false,
+                are_calls_closed: false,
+                has_dropped: false,
                 subscriptions_ready: false,
                 resubscriptions_end: None,
                 scheduled: Vec::new(),
@@ -413,7 +419,9 @@ impl LinkServer {
                 SessionEvent::Messages(TaggedBatch { batch, .. }) => batches.push(batch),
                 SessionEvent::Draining => state.peer_is_draining(key),
                 SessionEvent::Finished => {
-                    if let Some(PeerRole::Consumer { finished, .. }) = state.role(key) {
+                    if !state.are_calls_closed
+                        && let Some(PeerRole::Consumer { finished, .. }) = state.role(key)
+                    {
                         *finished = true;
                         self.progressed.notify_waiters();
                     }
@@ -544,7 +552,7 @@ impl LinkServer {
     }
 
     /// Waits until the last calls of connected clients have arrived, after [`drain_calls`](Self::drain_calls).
-    /// Cancel safe.
+    /// Clients that are lost by then send their last calls again when the session is closed. Cancel safe.
     pub(crate) async fn calls_drained(&self) {
         self.wait_until(|state| {
             state.peers.values().all(|peer| match peer.role {
@@ -556,6 +564,7 @@ impl LinkServer {
             })
         })
         .await;
+        self.state().are_calls_closed = true;
     }
 
     /// Waits until all connected peers have acknowledged their publications and answers. Cancel safe.
@@ -730,13 +739,15 @@ impl ServerState {
         }
     }
 
-    /// Returns whether all tasks have ended, and no publication is unacknowledged or retained.
+    /// Returns whether all tasks have ended, and no publication is unacknowledged, retained, or was dropped in the drain.
     fn has_delivered_all(&self) -> bool {
         let has_pending = |peer: &LinkPeer| {
             self.subscriptions.is_retained(peer.key)
                 && (!peer.session.is_acknowledged() || self.subscriptions.retained(peer.key) > 0)
         };
-        self.dispatch.outstanding() == 0 && !self.peers.values().any(has_pending)
+        self.dispatch.outstanding() == 0
+            && !self.has_dropped
+            && !self.peers.values().any(has_pending)
     }
 
     /// Records that the process of a session's peer is alive.
@@ -773,6 +784,9 @@ impl ServerState {
                 }
                 let (messages, _) = peer.session.unacknowledged();
                 let messages = messages + self.subscriptions.retained(peer.key);
+                if messages > 0 && self.subscriptions.is_retained(peer.key) {
+                    self.has_dropped |= self.is_draining;
+                }
                 if messages > 0 && ending == SessionEnd::Expired {
                     let name = &peer.name;
                     if self.subscriptions.is_retained(peer.key) {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::peer::CLIENT_RECONNECT_GRACE;
@@ -628,6 +629,44 @@ fn retained_backlog_of_a_closed_subscriber_applies_backpressure_at_its_limit() {
         "the publisher waits for its next subscriber"
     );
     assert_eq!(world.links.state().subscriptions.retained(1), 10_000);
+}
+
+#[test]
+fn client_that_returns_after_the_last_calls_were_received_has_not_finished() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    // All peers are lost.
+    world.wait(OPTIONS().idle_timeout + TICK);
+    world.links.drain_calls();
+    assert!(world.links.calls_drained().now_or_never().is_some());
+    world.call(2);
+    world.remotes[2].session.finish();
+    world.run(Duration::from_secs(1));
+    assert!(world.remotes[2].session.is_acknowledged());
+    let state = world.links.state();
+    let anna = state.peers.values().find(|peer| &*peer.name == "anna");
+    let role = &anna.expect("it has returned").role;
+    // So its session closes without `finished`, and it sends the call again.
+    assert!(
+        matches!(role, PeerRole::Consumer { finished, .. } if !finished),
+        "{role:?}"
+    );
+}
+
+#[test]
+fn publications_for_a_subscriber_that_leaves_during_the_drain_were_not_delivered() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    assert!(world.links.state().has_delivered_all());
+    world.links.drain_calls();
+    world.publish("sport");
+    let remote = &mut world.remotes[1];
+    let header = remote.session.close();
+    let frames = [remote.route.clone(), header::encode(&header)];
+    world
+        .links
+        .receive(std::iter::once(frames.into_iter().collect()));
+    assert!(!world.links.state().has_delivered_all());
 }
 
 #[test]
