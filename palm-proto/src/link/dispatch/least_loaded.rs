@@ -20,6 +20,7 @@ impl Dispatch {
         let pools = self.pools.len() - 1;
         for offset in 0..pools {
             let index = 1 + (self.last_pool + offset) % pools;
+            self.end_vain_reservation(index);
             if self.pools[index].waiting == 0 {
                 continue;
             }

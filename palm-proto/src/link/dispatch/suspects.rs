@@ -63,6 +63,18 @@ impl Dispatch {
         }
     }
 
+    /// Lets the reserved worker of a pool receive other tasks again if no suspect waits any more: a lost worker has
+    /// returned with its result, or its deadline has passed.
+    #[inline]
+    pub(super) fn end_vain_reservation(&mut self, index: usize) {
+        let pool = &mut self.pools[index];
+        if pool.suspects.is_empty()
+            && let Some((key, _)) = pool.reserved.take()
+        {
+            self.change(key, |worker| worker.is_reserved = false);
+        }
+    }
+
     /// Lets a worker receive other tasks again, if it ran this one exclusively.
     pub(super) fn end_exclusive(&mut self, key: WorkerKey, id: TaskId) {
         self.change(key, |worker| {

@@ -998,6 +998,28 @@ fn reservation_ends_with_its_worker() {
 }
 
 #[test]
+fn reservation_ends_when_the_suspect_is_answered_by_a_lost_worker() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 1);
+    rig.call("work", 1);
+    rig.assigned();
+    rig.lost(0);
+    rig.connect(1, &["work"], 1, 1);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+    rig.connect(2, &["work"], 1, 1);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(2, 2)]);
+    rig.lost(1);
+    assert_eq!(rig.assigned(), []);
+    assert!(rig.workers[&2].is_reserved);
+    rig.done(1, 1);
+    rig.done(2, 2);
+    rig.set_credit(2, 1);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(2, 3)]);
+}
+
+#[test]
 fn worker_with_lent_slots_begins_as_many_further_tasks() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 2, 9);
