@@ -326,16 +326,19 @@ impl<T> FairQueue<T> {
         self.busy_flows
     }
 
-    /// Keeps the items for which `keep` returns `true`, also of paused flows.
-    pub fn retain(&mut self, mut keep: impl FnMut(FlowKey, &mut T) -> bool) {
+    /// Keeps the items for which `keep` returns `true`, also of paused flows. A kept item may get a smaller usage.
+    pub fn retain(&mut self, mut keep: impl FnMut(FlowKey, &mut T, &mut Usage) -> bool) {
         for (&key, queue) in &mut self.flows {
             let was_empty = queue.items.is_empty();
             let (usage, total) = (&mut queue.usage, &mut self.usage);
             queue.items.retain_mut(|(item, taken)| {
-                let keeps = keep(key, item);
-                if !keeps {
-                    usage.subtract(*taken);
-                    total.subtract(*taken);
+                for sum in [&mut *usage, &mut *total] {
+                    sum.subtract(*taken);
+                }
+                let keeps = keep(key, item, taken);
+                if keeps {
+                    usage.add(*taken);
+                    total.add(*taken);
                 }
                 keeps
             });
@@ -713,7 +716,7 @@ mod tests {
                         model[key as usize].0 = is_paused;
                     }
                     Step::Retain { key } => {
-                        queue.retain(|flow, (number, _)| flow != key || *number % 2 == 0);
+                        queue.retain(|flow, (number, _), _| flow != key || *number % 2 == 0);
                         model[key as usize].1.retain(|(number, _)| *number % 2 == 0);
                     }
                 }

@@ -8,9 +8,10 @@ use palm::prelude::*;
 use palm::socket::{Pull, Push};
 use palm::testing::Cluster;
 use palm::{CallError, ComponentHandle, FailureKind, Message};
+use tokio::task::JoinSet;
 
 use super::process::Process;
-use super::setup::{ANY, address, check, connect, finally, options, soon};
+use super::setup::{ANY, ANY_NAME, address, check, connect, finally, options, paused, soon, work};
 
 #[derive(Clone, Copy)]
 struct Images;
@@ -102,6 +103,46 @@ fn function_that_is_rolled_out_under_load_fails_no_call() {
         let (answer, _next) = tokio::join!(call, next);
         assert_eq!(answer.unwrap(), "y");
         drop(old);
+    });
+}
+
+#[test]
+fn calls_of_a_function_whose_workers_are_gone_do_not_keep_out_others() {
+    /// As many calls of 1 MiB as one client may have waiting, and as many clients as reach the limit for functions
+    /// without a worker.
+    const CALLS: usize = 8;
+    const CLIENTS: usize = 6;
+    paused(async {
+        let master = Master::new("master").bind(ANY_NAME).spawn().await.unwrap();
+        let images = Images.connect(master.db_address()).spawn().await.unwrap();
+        let _texts = Texts.connect(master.db_address()).spawn().await.unwrap();
+        let other = connect("master", &master).await;
+        assert_eq!(other.eval("master.render", "x").await.unwrap(), "x");
+        soon("the end", images.shutdown()).await.unwrap();
+
+        let mut waiting = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let client = connect("master", &master).await;
+            for _ in 0..CALLS {
+                let client = client.clone();
+                let text = "x".repeat(1 << 20);
+                waiting.spawn(async move { client.eval("master.render", text).await });
+            }
+        }
+        while master.report().await.tasks.messages < (CLIENTS * CALLS) as u64 {
+            work(10).await;
+        }
+        let Err(CallError::Remote(error)) = other.eval("master.render", "x").await else {
+            panic!("the limit is reached");
+        };
+        assert_eq!(error.kind, FailureKind::Unavailable);
+        let expected = "no worker that has `render` is connected, and 48 calls wait";
+        assert!(error.message.contains(expected), "{error}");
+        assert_eq!(other.eval("master.parse", "x").await.unwrap(), "x");
+
+        let _images = Images.connect(master.db_address()).spawn().await.unwrap();
+        let answers = finally("the waiting calls", waiting.join_all()).await;
+        assert!(answers.iter().all(Result::is_ok));
     });
 }
 

@@ -687,6 +687,14 @@ fn architecture_states_the_bounds_of_queues() {
                 ]
                 .concat(),
             ),
+            (
+                "tasks of these that no connected worker can run",
+                [
+                    dispatch.limit("MAX_UNASSIGNABLE"),
+                    dispatch.limit("MAX_WAITING"),
+                ]
+                .concat(),
+            ),
             ("results under way from a worker", handshake.limit("WINDOW")),
             (
                 "calls of a client over its link",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::eligibility::{self, UNKNOWN_FUNCTION};
-use super::pool::{TaskExpiry, expired};
+use super::pool::{TaskExpiry, expired, usage};
 use super::ready::WorkerState;
 use super::task::DispatchedTask;
 use super::{Dispatch, FailedTask};
@@ -42,7 +42,7 @@ impl Dispatch {
             let mut ended = 0;
             let (tasks, total) = (&mut self.tasks, &mut self.untried);
             let mut late = Vec::new();
-            pool.untried.retain(|_, untried| {
+            pool.untried.retain(|_, untried, own| {
                 if !untried.expiry.has_passed(today, untried.batch.frames()) {
                     return true;
                 }
@@ -54,6 +54,7 @@ impl Dispatch {
                 let Some(rest) = rest else {
                     return false;
                 };
+                *own = usage(&rest);
                 untried.batch = rest;
                 untried.expiry = TaskExpiry::Unread;
                 true
@@ -111,7 +112,7 @@ impl Dispatch {
         };
         let pool = &mut self.pools[0];
         let mut frames = Vec::new();
-        pool.untried.retain(|_, untried| {
+        pool.untried.retain(|_, untried, _| {
             if untried.function != UNKNOWN_FUNCTION || !is_due(&untried.batch.first()) {
                 return true;
             }

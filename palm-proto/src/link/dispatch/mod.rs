@@ -72,6 +72,13 @@ const MAX_WAITING: Usage = Usage {
     bytes: 64 * 1024 * 1024,
 };
 
+/// The part of [`MAX_WAITING`] that tasks may use which no connected worker can run, while other workers are connected.
+/// The rest stays free for tasks of these workers, so that a function without workers does not keep them out.
+const MAX_UNASSIGNABLE: Usage = Usage {
+    messages: 8000,
+    bytes: 48 * 1024 * 1024,
+};
+
 /// A task that ends without a result of a worker.
 #[derive(Debug)]
 pub struct FailedTask {
@@ -189,11 +196,29 @@ impl Dispatch {
     }
 
     /// Returns whether further tasks are accepted: a worker may be assigned one, or fewer than `ahead` wait.
+    ///
+    /// Tasks that no connected worker can run count up to [`MAX_UNASSIGNABLE`], so that they do not keep out tasks for
+    /// connected workers. [`submit`](Self::submit) rejects further ones.
     #[inline]
     pub fn accepts(&self, ahead: usize) -> bool {
-        let is_full = self.untried.messages >= MAX_WAITING.messages
-            || self.untried.bytes >= MAX_WAITING.bytes;
+        let excess = self.excess();
+        let is_full = self.untried.messages - excess.messages >= MAX_WAITING.messages
+            || self.untried.bytes - excess.bytes >= MAX_WAITING.bytes;
         !is_full && (self.has_credit() || self.waiting() < ahead)
+    }
+
+    /// Returns by how much the tasks that no connected worker can run exceed [`MAX_UNASSIGNABLE`], while other workers
+    /// are connected: tasks of a function whose last worker was lost, which were accepted before.
+    #[inline]
+    fn excess(&self) -> Usage {
+        if self.pools.len() == 1 {
+            return Usage::default();
+        }
+        let Usage { messages, bytes } = self.pools[0].untried.total();
+        Usage {
+            messages: messages.saturating_sub(MAX_UNASSIGNABLE.messages),
+            bytes: bytes.saturating_sub(MAX_UNASSIGNABLE.bytes),
+        }
     }
 
     /// Estimates the memory that assigned tasks occupy. Visits all of them.
@@ -313,7 +338,8 @@ impl Dispatch {
                 if untried.function == UNKNOWN_FUNCTION {
                     untried.function = self.functions.resolve(&untried.batch.first());
                 }
-                self.enqueue(flow, untried);
+                let pool = self.functions.eligibility(untried.function);
+                self.enqueue(pool, flow, untried);
             }
             for queue in pool.redelivered() {
                 for id in std::mem::take(queue) {
@@ -332,20 +358,76 @@ impl Dispatch {
         &mut self.pools[self.functions.eligibility(function)]
     }
 
-    /// Accepts tasks of a client, which then wait for a worker.
-    pub fn submit(&mut self, batch: Batch, flow: Flow) {
+    /// Accepts tasks of a client, which then wait for a worker. Tasks that no connected worker can run are added to
+    /// `failed` if too many of them wait.
+    pub fn submit(&mut self, batch: Batch, flow: Flow, failed: &mut Vec<FailedTask>) {
+        let function = self.functions.resolve(&batch.first());
+        let pool = self.functions.eligibility(function);
+        if pool == 0 && self.rejects_unassignable() {
+            return self.reject(&batch, failed);
+        }
         self.untried.messages += batch.len();
         self.untried.bytes += batch.bytes();
         let untried = UntriedTasks {
-            function: self.functions.resolve(&batch.first()),
+            function,
             batch,
             expiry: TaskExpiry::Unread,
         };
-        self.enqueue(flow, untried);
+        self.enqueue(pool, flow, untried);
     }
 
-    fn enqueue(&mut self, flow: Flow, untried: UntriedTasks) {
-        let pool = self.pool(untried.function);
+    /// Returns whether the tasks that no connected worker can run use their part of the limit, while other workers are
+    /// connected. Without any worker no tasks are kept out.
+    fn rejects_unassignable(&self) -> bool {
+        let Usage { messages, bytes } = self.pools[0].untried.total();
+        let is_full = messages >= MAX_UNASSIGNABLE.messages || bytes >= MAX_UNASSIGNABLE.bytes;
+        is_full && self.functions.has_workers()
+    }
+
+    /// Fails tasks that no connected worker can run, because too many of them wait.
+    fn reject(&self, batch: &Batch, failed: &mut Vec<FailedTask>) {
+        let waiting = calls(self.pools[0].waiting);
+        failed.extend(batch.frames().map(|frame| {
+            let name = eligibility::name(&frame).unwrap_or_default();
+            let failure = format!(
+                "no worker that has `{name}` is connected, and {waiting} for functions without a worker, which is the \
+                 limit: start a worker that has it, and call again"
+            );
+            FailedTask {
+                failure: CallFailure::unavailable(failure.into()),
+                frame,
+            }
+        }));
+    }
+
+    /// Fails tasks that no connected worker can run beyond [`MAX_WAITING`]: workers were lost one after the other, each
+    /// with many tasks of its own functions.
+    fn limit_unassignable(&mut self, failed: &mut Vec<FailedTask>) {
+        let is_beyond =
+            |usage: Usage| usage.messages > MAX_WAITING.messages || usage.bytes > MAX_WAITING.bytes;
+        if !is_beyond(self.pools[0].untried.total()) {
+            return;
+        }
+        let (mut kept, mut rejected) = (Usage::default(), Vec::new());
+        self.pools[0].untried.retain(|_, untried, usage| {
+            kept.add(*usage);
+            let keeps = !is_beyond(kept);
+            if !keeps {
+                kept.subtract(*usage);
+                rejected.push(untried.batch.clone());
+            }
+            keeps
+        });
+        for batch in rejected {
+            self.reject(&batch, failed);
+            self.pools[0].waiting -= batch.len();
+            self.untried.subtract(usage(&batch));
+        }
+    }
+
+    /// Adds tasks to the pool with this index.
+    fn enqueue(&mut self, pool: usize, flow: Flow, untried: UntriedTasks) {
+        let pool = &mut self.pools[pool];
         pool.waiting += untried.batch.len();
         let usage = usage(&untried.batch);
         pool.untried.push(flow, untried, usage);

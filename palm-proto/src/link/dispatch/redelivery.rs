@@ -64,6 +64,7 @@ impl Dispatch {
         });
         if self.functions.disconnect(class) {
             self.rebuild_pools();
+            self.limit_unassignable(failed);
         }
         let batch = self.batches.iter();
         let batch = batch.filter(|(_, batch)| batch.key == key);

@@ -82,14 +82,21 @@ impl Rig {
     fn call_of(&mut self, client: u64, function: &str, payload: &str) {
         let message = Message::new(format!("master.{function}"), payload.to_owned());
         let batch = message.into_frame().into();
-        self.dispatch.submit(batch, Flow::new(client));
+        self.submit(batch, Flow::new(client));
+    }
+
+    /// Submits tasks, which must not be rejected.
+    fn submit(&mut self, batch: Batch, flow: Flow) {
+        let mut failed = Vec::new();
+        self.dispatch.submit(batch, flow, &mut failed);
+        assert!(failed.is_empty(), "{failed:?}");
     }
 
     fn batch(&mut self, client: u64, len: usize) {
         let frame = Message::new("master.work", "x").into_frame();
         let sizes = BatchSizes::new(vec![frame.len() as u32; len].into());
         let batch = Batch::from_sizes(frame.repeat(len).into(), sizes).unwrap();
-        self.dispatch.submit(batch, Flow::new(client));
+        self.submit(batch, Flow::new(client));
     }
 
     /// Assigns all batches. Returns for each the worker, the id of the first task, and the number of tasks.
@@ -488,18 +495,100 @@ fn waiting_tasks_of_busy_workers_are_bounded_though_others_are_idle() {
     rig.call("render", 1);
     assert!(!rig.accepts(usize::MAX));
 
-    let mut rig = Rig::empty();
-    rig.connect(1, &["parse"], 0, 1);
+    let busy = || {
+        let mut rig = Rig::empty();
+        rig.connect(0, &["render"], 0, 0);
+        rig.connect(1, &["parse"], 0, 1);
+        rig
+    };
+    let mut rig = busy();
     let large = "x".repeat(MAX_WAITING.bytes / 2 - 20);
     rig.call_of(1, "render", &large);
     rig.call_of(1, "render", &large[1..]);
     assert_eq!(rig.untried.bytes, MAX_WAITING.bytes - 1);
     assert!(rig.accepts(1));
-    let mut rig = Rig::empty();
-    rig.connect(1, &["parse"], 0, 1);
+    let mut rig = busy();
     rig.call_of(1, "render", &large);
     rig.call_of(1, "render", &large);
     assert!(!rig.accepts(1));
+}
+
+/// Submits a call that is rejected, and returns its error.
+fn rejected(rig: &mut Rig, function: &str) -> String {
+    let frame = Message::new(format!("master.{function}"), "x").into_frame();
+    let mut failed = Vec::new();
+    rig.dispatch.submit(frame.into(), Flow::new(1), &mut failed);
+    let [failed] = &failed[..] else {
+        panic!("one call is rejected: {failed:?}");
+    };
+    assert_eq!(failed.failure.kind(), FailureKind::Unavailable);
+    failed.failure.chain()
+}
+
+#[test]
+fn calls_of_functions_without_a_worker_leave_capacity_to_others() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["render"], 0, 0);
+    rig.connect(1, &["parse"], 0, 0);
+    assert!(rig.lost(0).is_empty());
+    rig.call("render", MAX_UNASSIGNABLE.messages);
+    let error = rejected(&mut rig, "render");
+    let expected = "no worker that has `render` is connected, and 8000 calls wait";
+    assert!(error.contains(expected), "{error}");
+    // The busy worker of the other function has the rest of the limit.
+    rig.call(
+        "parse",
+        MAX_WAITING.messages - MAX_UNASSIGNABLE.messages - 1,
+    );
+    assert!(rig.accepts(usize::MAX));
+    rig.call("parse", 1);
+    assert!(!rig.accepts(usize::MAX));
+    rig.set_credit(1, 1);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+    assert!(rig.accepts(usize::MAX));
+    // A worker that has the function takes its calls.
+    rig.connect(2, &["render"], 0, 1);
+    assert_eq!(rig.assigned(), [(2, 2)]);
+    rig.call("render", 1);
+
+    let mut rig = Rig::empty();
+    rig.connect(0, &["parse"], 0, 0);
+    let large = "x".repeat(MAX_UNASSIGNABLE.bytes);
+    rig.call_of(1, "render", &large);
+    rejected(&mut rig, "render");
+    rig.call("parse", 1);
+}
+
+#[test]
+fn calls_wait_without_a_limit_of_their_function_while_no_worker_is_connected() {
+    let mut rig = Rig::empty();
+    rig.call("render", MAX_WAITING.messages - 1);
+    assert!(rig.accepts(usize::MAX));
+    rig.call("render", 1);
+    assert!(!rig.accepts(usize::MAX));
+    // Calls that were accepted stay when a worker connects that cannot run them, and do not keep out calls that it can
+    // run.
+    rig.connect(0, &["parse"], 0, 0);
+    assert_eq!(rig.outstanding(), MAX_WAITING.messages);
+    assert!(rig.accepts(usize::MAX));
+    rejected(&mut rig, "render");
+    rig.call("parse", 1);
+}
+
+#[test]
+fn calls_of_workers_that_are_lost_in_turn_are_bounded() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["parse"], 0, 0);
+    for (key, function) in [(1, "a"), (2, "b")] {
+        rig.connect(key, &[function], 0, 0);
+        rig.call(function, MAX_WAITING.messages / 2 + 1);
+    }
+    assert!(rig.lost(1).is_empty());
+    let errors = rig.lost(2);
+    assert_eq!(errors.len(), 2);
+    assert_eq!(rig.outstanding(), MAX_WAITING.messages);
+    assert_eq!(rig.untried(), rig.pools[0].untried.total());
+    assert_eq!(rig.pools[0].waiting, MAX_WAITING.messages);
 }
 
 #[test]

@@ -159,8 +159,7 @@ impl LinkServer {
                 tasks.push_front((flow, batch));
                 break;
             }
-            state.dispatch.submit(batch, flow);
-            state.assign(now);
+            state.submit(batch, flow, now);
             let ahead = state.dispatch.untried_of(flow.key);
             let is_ahead = ahead.messages >= MAX_WAITING_PER_CLIENT.messages
                 || ahead.bytes >= MAX_WAITING_PER_CLIENT.bytes;
@@ -200,8 +199,7 @@ impl LinkServer {
                 tasks.push_front((flow, batch));
                 break;
             }
-            state.dispatch.submit(batch, flow);
-            state.assign(now);
+            state.submit(batch, flow, now);
             taken += 1;
         }
         self.flush(&mut state, now);
@@ -250,6 +248,12 @@ fn with_incomplete_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
 }
 
 impl ServerState {
+    /// Queues tasks, and assigns as many as workers have credit for.
+    fn submit(&mut self, batch: Batch, flow: Flow, now: Instant) {
+        self.dispatch.submit(batch, flow, &mut self.failed);
+        self.assign(now);
+    }
+
     /// Assigns waiting tasks to workers with credit, within the limit on the bytes of assigned tasks.
     pub(super) fn assign(&mut self, now: Instant) {
         while self.admits_tasks()
