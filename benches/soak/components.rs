@@ -128,6 +128,7 @@ pub(crate) async fn run(role: &str, at: &str, arguments: &[&str]) -> palm::Resul
         print(panic);
         std::process::abort();
     }));
+    palm::logging::init();
     let component = start(role, at, arguments).await?;
     let db_address = component.addresses().get("db_address");
     println!("{}", db_address.map_or("ready", |address| address));

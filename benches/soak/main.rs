@@ -26,6 +26,7 @@ mod support;
 
 mod chaos;
 mod components;
+mod diagnosis;
 mod member;
 
 use std::convert::Infallible;
@@ -208,10 +209,30 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
     let soaks = std::iter::once(first)
         .chain(others)
         .map(palm::testing::Soak::run);
-    let reports = tokio::time::timeout(duration + 3 * LAST, join_all(soaks)).await;
+    let overdue = async {
+        tokio::time::sleep(duration + LAST / 2).await;
+        println!(
+            "{scenario}: calls are overdue, {:?} after the last fault",
+            LAST / 2
+        );
+        diagnosis::print(&members.lock().await.0).await;
+        std::future::pending().await
+    };
+    let answered = async {
+        tokio::select! {
+            reports = join_all(soaks) => reports,
+            never = overdue => never,
+        }
+    };
+    let reports = tokio::time::timeout(duration + 3 * LAST, answered).await;
     let reports = reports.expect("all is answered in time");
     for report in &reports {
         println!("{scenario}: {report}");
+    }
+    if reports.iter().any(|report| !report.failures().is_empty()) {
+        diagnosis::print(&members.lock().await.0).await;
+    }
+    for report in &reports {
         report.assert_all_answered();
     }
     // A soak without calls and faults would prove nothing.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use palm::logging::{FALLBACK_VARIABLE, VARIABLE};
 use palm::testing::{FaultProxy, Faults};
 
 use crate::support::{ANY, Process};
@@ -84,6 +85,11 @@ impl Member {
     fn command(&self) -> Command {
         let mut command = Process::command(&["run", self.role, &self.at]);
         command.args(&self.arguments);
+        let is_unset = |name: &&str| std::env::var_os(name).is_none();
+        if [VARIABLE, FALLBACK_VARIABLE].iter().all(is_unset) {
+            // Lost peers and dropped messages, but not each connection.
+            command.env(VARIABLE, "warn");
+        }
         if let Some((name, value)) = &self.variable {
             command.env(name, value);
         }
