@@ -190,27 +190,41 @@ impl Sink for Lines<'_> {
 #[derive(Debug)]
 struct TextMatcher {
     regex: RegexMatcher,
-    /// Whether the pattern can match at the begin of a text only, so that whole files cannot be searched with it.
-    is_anchored: bool,
+    /// Finds all lines that match, and perhaps others. `None` if each line has to be checked.
+    candidates: Option<RegexMatcher>,
 }
 
 impl TextMatcher {
     fn new(search: &Search) -> Result<Self, SearchError> {
-        let mut builder = RegexMatcherBuilder::new();
-        builder
-            .case_insensitive(search.ignore_case)
-            .line_terminator(Some(b'\n'));
-        let regex = builder
-            .build(&search.pattern)
-            .map_err(|source| SearchError {
+        let build = |pattern: &str| {
+            let mut builder = RegexMatcherBuilder::new();
+            builder
+                .case_insensitive(search.ignore_case)
+                .line_terminator(Some(b'\n'))
+                .multi_line(true);
+            builder.build(pattern).map_err(|source| SearchError {
                 pattern: search.pattern.clone(),
                 source,
-            })?;
+            })
+        };
+        let regex = build(&search.pattern)?;
+        let candidates = candidates(&search.pattern);
         Ok(Self {
+            candidates: candidates.map(|pattern| build(&pattern)).transpose()?,
             regex,
-            is_anchored: search.pattern.contains('^') || search.pattern.contains("\\A"),
         })
     }
+}
+
+/// Returns a pattern for whole lines that finds at least what `pattern` finds in their texts.
+fn candidates(pattern: &str) -> Option<String> {
+    let is_anchored = |pattern: &str| pattern.contains('^') || pattern.contains("\\A");
+    if !is_anchored(pattern) {
+        return Some(pattern.to_owned());
+    }
+    let rest = pattern.strip_prefix('^')?;
+    // Time, output and tag come before the text.
+    (!is_anchored(rest) && !rest.contains('|')).then(|| format!(r"^\S+ \S+ \S {rest}"))
 }
 
 impl Matcher for TextMatcher {
@@ -233,10 +247,10 @@ impl Matcher for TextMatcher {
     }
 
     fn find_candidate_line(&self, lines: &[u8]) -> Result<Option<LineMatchKind>, NoError> {
-        if self.is_anchored {
+        let Some(candidates) = &self.candidates else {
             return Ok((!lines.is_empty()).then_some(LineMatchKind::Candidate(0)));
-        }
-        let candidate = self.regex.find_candidate_line(lines)?;
+        };
+        let candidate = candidates.find_candidate_line(lines)?;
         Ok(candidate.map(|it| match it {
             LineMatchKind::Confirmed(at) | LineMatchKind::Candidate(at) => {
                 LineMatchKind::Candidate(at)
@@ -293,7 +307,9 @@ mod tests {
             found(logs, "2026|^one$", 0),
             ["a/0.1: one", "a/0.1: one", "b/0.1: 2026"]
         );
-        assert_eq!(found(logs, "^t.*e$", 0), ["a/0.1: three"]);
+        for pattern in ["^t.*e$", "hree$", "^(three|x)$", r"^\w{5}$", r"\Athree"] {
+            assert_eq!(found(logs, pattern, 0), ["a/0.1: three"], "{pattern}");
+        }
         assert_eq!(
             found(logs, r"\bfour\b", 1),
             ["a/0.1- three", "a/0.1: four", "a/0.1- five"]
