@@ -271,15 +271,29 @@ impl Run {
         }
     }
 
-    /// Reads once from an output that may be readable. Returns whether there was something.
+    /// Reads once from an output that is readable as far as tokio knows.
     fn read(&mut self, index: usize) -> bool {
+        self.read_by(index, pipe::Receiver::try_read)
+    }
+
+    /// Reads once from an output, whatever tokio knows: right after the start of a process, nothing.
+    fn read_at_once(&mut self, index: usize) -> bool {
+        self.read_by(index, |pipe, bytes| Ok(rustix::io::read(pipe, bytes)?))
+    }
+
+    /// Returns whether there was something to read.
+    fn read_by(
+        &mut self,
+        index: usize,
+        read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
+    ) -> bool {
         let buffers = self.shared.buffers.clone();
         let mut buffers = buffers.borrow_mut();
         let source = &mut self.sources[index];
         let Some(pipe) = &source.pipe else {
             return false;
         };
-        let length = match pipe.try_read(&mut buffers.bytes) {
+        let length = match read(pipe, &mut buffers.bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Ok(0) | Err(_) => {
                 source.pipe = None;
@@ -393,7 +407,7 @@ impl Run {
     fn drain(&mut self) {
         for index in [0, 1] {
             let mut reads = 0;
-            while reads < MAX_DRAIN_READS && self.read(index) {
+            while reads < MAX_DRAIN_READS && self.read_at_once(index) {
                 reads += 1;
             }
             let buffers = self.shared.buffers.clone();
@@ -521,4 +535,38 @@ fn write_part(
         text,
     };
     line.write(lines);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::{History, Selection};
+    use super::*;
+
+    #[test]
+    fn output_of_a_process_that_ends_at_once_is_kept() {
+        let logs = tempfile::tempdir().unwrap();
+        let capture = Capture::start(logs.path().to_owned(), LogLimits::default()).unwrap();
+        let id: InstanceId = "a/0".parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for run in 1..=100 {
+            let (stdout, mut writer) = std::io::pipe().unwrap();
+            writeln!(writer, "one\ntwo").unwrap();
+            drop(writer);
+            capture.attach(OpenOutput {
+                id: id.clone(),
+                run,
+                pipes: [Some(stdout.into()), None],
+                pending: Default::default(),
+                last_lines: Default::default(),
+            });
+            let finished = capture.finish(&id, "exited with 0".to_owned());
+            assert_eq!(runtime.block_on(finished), ["one", "two"], "run {run}");
+        }
+        let lines = History::new(logs.path(), Selection::default());
+        assert_eq!(lines.count(), 300);
+    }
 }

@@ -133,7 +133,8 @@ struct Inputs {
     child: Signal,
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
+    /// `None` if it is ignored, as `nohup` asks for.
+    hangup: Option<Signal>,
 }
 
 struct Runner {
@@ -302,7 +303,7 @@ impl Runner {
                 Some(result) = inputs.probes.recv() => self.probed(result),
                 _ = inputs.terminate.recv() => self.stop("SIGTERM"),
                 _ = inputs.interrupt.recv() => self.stop("an interrupt"),
-                _ = inputs.hangup.recv() => self.stop("the end of its terminal"),
+                () = received(&mut inputs.hangup) => self.stop("the end of its terminal"),
                 Some(task) = inputs.tasks.recv() => self.task(task, inputs).await,
                 () = sleep(delay.unwrap_or_default()), if delay.is_some() => {}
             }
@@ -677,9 +678,26 @@ impl Inputs {
             child: listen(SignalKind::child())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
+            hangup: match ignores_hangup() {
+                true => None,
+                false => Some(listen(SignalKind::hangup())?),
+            },
         })
     }
+}
+
+/// Waits for a signal, if the runner listens to it.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns whether the program that started this one has made it ignore SIGHUP.
+fn ignores_hangup() -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & 1 != 0)
 }
 
 /// Removes the folder of sockets. The lock is still held.

@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("job_completes", job),
         trial("runner_that_is_killed_leaves_a_clean_start", runner_killed),
         trial("stop_by_signal_drains_all", stopped_by_signal),
+        trial("end_of_the_terminal_stops_all_unless_ignored", hangup),
         trial("rolling_restart_replaces_one_after_the_other", rolling),
         trial("stopped_instance_starts_again", stop_and_restart),
     ]
@@ -151,6 +152,25 @@ fn stopped_by_signal() {
     assert!(cluster.lines("a").contains(&"draining".to_owned()));
     assert_eq!(cluster.processes(), Vec::<u32>::new());
     assert!(!cluster.folders.runtime().exists());
+}
+
+fn hangup() {
+    let cluster = Cluster::start(vec![idle("a/0")]);
+    cluster.until_ready();
+    send(cluster.runner_pid(), Signal::HUP);
+    cluster.until_ended();
+    assert_eq!(cluster.processes(), Vec::<u32>::new());
+    let cluster = Cluster::start_ignoring_hangup(vec![idle("a/0")]);
+    cluster.until_ready();
+    send(cluster.runner_pid(), Signal::HUP);
+    // A later event: the runner restarts a process.
+    send(
+        instance_of(&cluster.status(), "a/0").pid.unwrap(),
+        Signal::KILL,
+    );
+    cluster.until_instance("a/0", |it| it.is_ready() && it.run == 2);
+    assert!(!cluster.status().stopping);
+    cluster.down();
 }
 
 fn rolling() {

@@ -38,20 +38,37 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts the instances, and waits until the runner listens.
     pub(crate) fn start(instances: Vec<Instance>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let this = Self {
-            folders: Folders::new("test", folder.path()),
-            _folder: folder,
-            runner: RefCell::new(None),
-            progress: RefCell::default(),
-        };
+        let this = Self::new();
         this.start_again(instances);
         this
     }
 
+    /// As [`start`](Self::start), with `nohup`.
+    pub(crate) fn start_ignoring_hangup(instances: Vec<Instance>) -> Self {
+        let this = Self::new();
+        let mut command = Command::new("nohup");
+        command.arg(program());
+        this.start_by(command, instances);
+        this
+    }
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            folders: Folders::new("test", folder.path()),
+            _folder: folder,
+            runner: RefCell::new(None),
+            progress: RefCell::default(),
+        }
+    }
+
     /// Starts another runner after the end of the one before.
     pub(crate) fn start_again(&self, instances: Vec<Instance>) {
-        let mut runner = self.spawn(instances);
+        self.start_by(Command::new(program()), instances);
+    }
+
+    fn start_by(&self, command: Command, instances: Vec<Instance>) {
+        let mut runner = self.spawn_by(command, instances);
         let output = BufReader::new(runner.stdout.take().unwrap());
         *self.runner.borrow_mut() = Some(runner);
         for line in output.lines() {
@@ -67,6 +84,10 @@ impl Cluster {
 
     /// Starts a runner, which may fail.
     pub(crate) fn spawn(&self, instances: Vec<Instance>) -> Child {
+        self.spawn_by(Command::new(program()), instances)
+    }
+
+    fn spawn_by(&self, mut command: Command, instances: Vec<Instance>) -> Child {
         let launch = Launch {
             cluster: "test".to_owned(),
             folders: self.folders.clone(),
@@ -81,7 +102,7 @@ impl Cluster {
             },
             foreground: false,
         };
-        let mut runner = Command::new(program())
+        let mut runner = command
             .arg("__run")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
