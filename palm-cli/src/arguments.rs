@@ -39,7 +39,7 @@ pub enum Command {
     Top(Start),
     /// Show the report of one component, or of the whole cluster.
     Inspect(Inspect),
-    /// Show the components of a cluster and what waits between them.
+    /// Show the components of a cluster and what waits between them, or those of a file.
     Graph(Graph),
     /// Call a function and write its result to standard output.
     Call(Call),
@@ -51,6 +51,9 @@ pub enum Command {
     #[command(flatten)]
     #[expect(missing_docs)]
     Cluster(crate::commands::cluster::Command),
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    ClusterFile(crate::commands::cluster_file::Command),
     /// Write a script that completes the arguments of `palm` in a shell.
     Completions {
         /// The shell.
@@ -134,12 +137,37 @@ pub struct Inspect {
     pub measure: Measure,
 }
 
+/// What `palm graph` shows: a text with `://` is an address, and any other one a file.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum GraphTarget {
+    /// A running cluster, from one of its components.
+    Address(Address),
+    /// The file of a cluster.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for GraphTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.contains("://") {
+            true => text
+                .parse()
+                .map(Self::Address)
+                .map_err(|error| format!("{error}")),
+            false => Ok(Self::File(text.into())),
+        }
+    }
+}
+
 /// `palm graph`.
 #[derive(Debug, Args)]
 pub struct Graph {
-    #[command(flatten)]
-    #[expect(missing_docs)]
-    pub start: Start,
+    /// The address of a component, such as tcp://127.0.0.1:5559, or the file of a cluster. Without it, `cluster.toml` in
+    /// this folder or in one above it.
+    #[arg(value_name = "ADDRESS|FILE", env = "PALM_ADDRESS")]
+    pub target: Option<GraphTarget>,
     /// Write the graph in the language of Graphviz, for `dot -Tsvg`.
     #[arg(long)]
     pub dot: bool,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use palm::inspect::Cluster;
 use palm::socket::Address;
 
-use super::{Failure, inspector, write};
-use crate::arguments::{Graph, Inspect, Output};
+use super::{Failure, cluster_file, inspector, write};
+use crate::arguments::{Graph, GraphTarget, Inspect, Output};
 use crate::model::{Component, Monitor, Problem};
 use crate::render::{dot, graph, json, table};
 
@@ -31,7 +31,17 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
 }
 
 pub(super) async fn graph(arguments: Graph) -> Result<(), Failure> {
-    let monitor = walk(&arguments.start.address, arguments.measure.measure).await?;
+    let address = match arguments.target {
+        Some(GraphTarget::Address(address)) => address,
+        file => {
+            let path = match &file {
+                Some(GraphTarget::File(path)) => Some(path.as_path()),
+                _ => None,
+            };
+            return Ok(write(cluster_file::graph(path, arguments.dot)?.as_bytes())?);
+        }
+    };
+    let monitor = walk(&address, arguments.measure.measure).await?;
     let text = match arguments.dot {
         true => dot::text(&monitor),
         false => graph::text(&monitor),

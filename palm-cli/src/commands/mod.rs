@@ -4,6 +4,7 @@ mod cache;
 mod call;
 #[cfg(target_os = "linux")]
 pub mod cluster;
+pub mod cluster_file;
 mod documents;
 mod inspect;
 mod top;
@@ -59,6 +60,9 @@ pub enum Failure {
     #[cfg(target_os = "linux")]
     #[error(transparent)]
     Cluster(#[from] cluster::ClusterFailure),
+    /// A command about the file of a cluster failed.
+    #[error(transparent)]
+    ClusterFile(#[from] cluster_file::FileFailure),
     /// `palm top` draws on a terminal only.
     #[error("standard output is not a terminal: `palm inspect --all` writes the same once")]
     NoTerminal,
@@ -70,7 +74,11 @@ pub enum Failure {
 impl Failure {
     /// Returns whether the reader has closed the output, as `head` does. The command has not failed then.
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        let (Self::Io(error) | Self::ClusterFile(cluster_file::FileFailure::Io(error))) = self
+        else {
+            return false;
+        };
+        error.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
@@ -89,6 +97,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Cache(cache) => cache::cache(cache).await,
         #[cfg(target_os = "linux")]
         Command::Cluster(command) => cluster::run(command),
+        Command::ClusterFile(command) => cluster_file::run(command),
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { directory } => documents::man(&directory),
     }

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cluster_file;
+
 use std::future::Future;
 use std::process::{Output, Stdio};
 use std::time::Duration;

@@ -7,6 +7,7 @@ mod failure;
 mod file;
 mod hidden;
 mod logs;
+pub(super) mod plan;
 mod ps;
 mod up;
 mod wait;
