@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,25 +18,23 @@ use tokio::time::{sleep, timeout};
 use super::clock::Clock;
 use super::ends::{End, Ends, LOOK_INTERVAL};
 use super::events::{ClusterEvent, Events};
-use super::handover::{self, Descriptors, Output, State};
+use super::handover::{Descriptors, Output, State};
 use super::lock::lock;
 use super::saved::Saved;
 use super::{Folders, Launch, Progress, RunError};
-use crate::api::{Access, Answer, Request, Server, Task, Wanted};
+use crate::api::{Access, Server, Task, Wanted};
 use crate::logs::{Capture, OpenOutput, last_run};
 use crate::process::{
     Environment, Notification, NotifySocket, OutOfMemory, Report, Survivor, adopt_orphans,
-    descendants, facts, kill, kill_group, occupied, probe, reap, signal_group, spawn, survivors,
+    descendants, kill, kill_group, occupied, probe, reap, signal_group, spawn, survivors,
 };
 use crate::state::{Action, ClusterStatus, Exit, ExitKind, Phase, Supervisor, TICK_INTERVAL, Time};
 
 /// Reports of processes that wait for the loop. Further ones wait in their sockets.
 const MAX_WAITING_REPORTS: usize = 1024;
 const MAX_WAITING_TASKS: usize = 64;
-/// Shortest time between two states that are passed to clients.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 /// Time in which the answer of the last request is written before the runner replaces itself.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time in which the last lines of an ended process are read. A disk can be slow.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time from SIGKILL of the last processes until the runner ends in any case.
@@ -126,39 +124,39 @@ fn block_on(
 }
 
 /// What the loop waits for.
-struct Inputs {
-    reports: mpsc::Receiver<Report>,
-    probes: mpsc::Receiver<ProbeResult>,
-    tasks: mpsc::Receiver<Task>,
-    child: Signal,
-    terminate: Signal,
-    interrupt: Signal,
+pub(super) struct Inputs {
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) probes: mpsc::Receiver<ProbeResult>,
+    pub(super) tasks: mpsc::Receiver<Task>,
+    pub(super) child: Signal,
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
     /// `None` if it is ignored, as `nohup` asks for.
-    hangup: Option<Signal>,
+    pub(super) hangup: Option<Signal>,
 }
 
-struct Runner {
-    launch: Launch,
-    lock: File,
-    clock: Clock,
-    supervisor: Supervisor,
-    capture: Capture,
-    server: Server,
-    sockets: BTreeMap<InstanceId, (u32, NotifySocket)>,
-    probes: BTreeMap<InstanceId, JoinHandle<()>>,
-    processes: HashMap<u32, InstanceId>,
-    ends: Ends,
-    events: Events,
-    out_of_memory: OutOfMemory,
-    is_stopping: bool,
-    upgrades: u32,
-    save_failure: Option<String>,
-    report_sender: mpsc::Sender<Report>,
-    probe_sender: mpsc::Sender<ProbeResult>,
-    status: watch::Sender<Arc<ClusterStatus>>,
-    published_at: Option<Instant>,
+pub(super) struct Runner {
+    pub(super) launch: Launch,
+    pub(super) lock: File,
+    pub(super) clock: Clock,
+    pub(super) supervisor: Supervisor,
+    pub(super) capture: Capture,
+    pub(super) server: Server,
+    pub(super) sockets: BTreeMap<InstanceId, (u32, NotifySocket)>,
+    pub(super) probes: BTreeMap<InstanceId, JoinHandle<()>>,
+    pub(super) processes: HashMap<u32, InstanceId>,
+    pub(super) ends: Ends,
+    pub(super) events: Events,
+    pub(super) out_of_memory: OutOfMemory,
+    pub(super) is_stopping: bool,
+    pub(super) upgrades: u32,
+    pub(super) save_failure: Option<String>,
+    pub(super) report_sender: mpsc::Sender<Report>,
+    pub(super) probe_sender: mpsc::Sender<ProbeResult>,
+    pub(super) status: watch::Sender<Arc<ClusterStatus>>,
+    pub(super) published_at: Option<Instant>,
     /// Answers to requests to stop, which are written before the runner ends.
-    last_answers: Vec<oneshot::Receiver<()>>,
+    pub(super) last_answers: Vec<oneshot::Receiver<()>>,
 }
 
 impl Runner {
@@ -262,7 +260,7 @@ impl Runner {
         }
     }
 
-    fn apply(&mut self, wanted: Wanted) {
+    pub(super) fn apply(&mut self, wanted: Wanted) {
         let logs = self.launch.folders.logs();
         let last = |id: &InstanceId| last_run(&logs.join(&id.component).join(id.index.to_string()));
         let now = self.clock.now();
@@ -424,7 +422,7 @@ impl Runner {
         }
     }
 
-    fn report(&mut self, (id, run, notification): Report) {
+    pub(super) fn report(&mut self, (id, run, notification): Report) {
         if self.supervisor.run(&id) != run {
             return;
         }
@@ -458,7 +456,7 @@ impl Runner {
     }
 
     /// Stops the cluster. A second request kills its processes.
-    fn stop(&mut self, by: &str) {
+    pub(super) fn stop(&mut self, by: &str) {
         if self.is_stopping {
             let now = self.clock.now();
             return self.supervisor.kill_all(now);
@@ -467,178 +465,6 @@ impl Runner {
         self.supervisor.stop_all();
         let why = format!("was asked by {by}");
         self.events.append(&[ClusterEvent::new("down", why)]);
-    }
-
-    async fn task(&mut self, task: Task, inputs: &mut Inputs) {
-        let Task {
-            request,
-            answer,
-            written,
-        } = task;
-        if let Request::Upgrade { executable } = request {
-            return match executable.is_file() {
-                true => {
-                    // The client has left: it does not matter.
-                    let _ = answer.send(Answer::Done);
-                    let _ = timeout(ANSWER_TIMEOUT, written).await;
-                    self.upgrade(executable, inputs).await;
-                }
-                false => {
-                    let reason = format!("`{}` does not exist", executable.display());
-                    let _ = answer.send(Answer::Refused(reason));
-                }
-            };
-        }
-        if let Request::Down { .. } = request {
-            self.last_answers.push(written);
-        }
-        let _ = answer.send(self.answer(request));
-    }
-
-    fn answer(&mut self, request: Request) -> Answer {
-        match request {
-            Request::Status => Answer::Status(self.status_with_facts()),
-            Request::Wanted => Answer::Wanted(self.launch.wanted.clone()),
-            Request::Down { kill } => {
-                if !self.is_stopping || kill {
-                    self.stop("`palm down`");
-                }
-                if kill {
-                    let now = self.clock.now();
-                    self.supervisor.kill_all(now);
-                }
-                Answer::Done
-            }
-            _ if self.is_stopping => Answer::Refused(
-                "the cluster is stopping: `palm up` starts it again afterwards".to_owned(),
-            ),
-            Request::Apply(wanted) if wanted.revision != self.launch.wanted.revision => {
-                Answer::Refused("the cluster was changed by another command: try again".to_owned())
-            }
-            Request::Apply(mut wanted) => {
-                wanted.revision += 1;
-                let count = wanted.instances.len();
-                let why = format!("{count} instances are wanted");
-                self.events.append(&[ClusterEvent::new("change", why)]);
-                self.apply(wanted);
-                Answer::Done
-            }
-            Request::Restart { ids, rolling } => {
-                let now = self.clock.now();
-                self.supervisor.restart(&ids, rolling, now);
-                Answer::Done
-            }
-            Request::Stop { ids } => {
-                self.supervisor.stop(&ids);
-                Answer::Done
-            }
-            Request::Watch | Request::Upgrade { .. } => {
-                Answer::Refused("the request is answered elsewhere".to_owned())
-            }
-        }
-    }
-
-    /// Replaces this process by another version. Returns only if that fails.
-    async fn upgrade(&mut self, executable: PathBuf, inputs: &mut Inputs) {
-        while let Ok(report) = inputs.reports.try_recv() {
-            self.report(report);
-        }
-        let outputs = self.capture.release().await;
-        let (outputs, pipes): (Vec<_>, Vec<_>) = outputs.into_iter().map(Output::split).unzip();
-        let mut launch = self.launch.clone();
-        launch.executable = executable.clone();
-        let ends = self.ends.iter().map(|end| {
-            let End {
-                id, run, pid, kind, ..
-            } = end.clone();
-            (id, run, pid, kind)
-        });
-        let state = State {
-            supervisor: self.supervisor.clone(),
-            now: self.clock.now(),
-            is_stopping: self.is_stopping,
-            upgrades: self.upgrades + 1,
-            sockets: self
-                .sockets
-                .iter()
-                .map(|(id, (run, _))| (id.clone(), *run))
-                .collect(),
-            outputs,
-            ends: ends.collect(),
-            launch,
-        };
-        let sockets = self
-            .sockets
-            .values()
-            .map(|(_, socket)| socket.socket().try_clone());
-        let descriptors = (|| {
-            Ok(Descriptors {
-                lock: self.lock.try_clone()?.into(),
-                api: self.server.socket().try_clone()?,
-                sockets: sockets.collect::<Result<_, _>>()?,
-                pipes: pipes.into_iter().flatten().collect(),
-            })
-        })();
-        let error = match descriptors {
-            Ok(descriptors) => {
-                let error = handover::execute(&executable, &state, &descriptors);
-                let mut pipes = descriptors.pipes.into_iter();
-                for output in state.outputs {
-                    self.capture.attach(output.join(&mut pipes));
-                }
-                error
-            }
-            Err(error) => error,
-        };
-        let why = format!(
-            "`{}` could not replace the runner: {error}",
-            executable.display()
-        );
-        self.events.append(&[ClusterEvent::new("upgrade", why)]);
-    }
-
-    fn status(&self) -> ClusterStatus {
-        let mut problems = self.capture.failures();
-        problems.extend(self.events.failure().cloned());
-        problems.extend(self.save_failure.clone());
-        ClusterStatus {
-            cluster: self.launch.cluster.clone(),
-            runner_pid: std::process::id(),
-            runner_version: version().to_owned(),
-            upgrades: self.upgrades,
-            stopping: self.is_stopping,
-            instances: self.supervisor.statuses(self.clock.now()),
-            rolling: self.supervisor.rolling_status(),
-            problems,
-        }
-    }
-
-    fn status_with_facts(&self) -> ClusterStatus {
-        let mut status = self.status();
-        let facts = facts();
-        for instance in &mut status.instances {
-            if let Some(facts) = instance.pid.and_then(|pid| facts.get(&pid)) {
-                instance.cpu_ms = Some(u64::try_from(facts.cpu.as_millis()).unwrap_or(u64::MAX));
-                instance.memory_bytes = Some(facts.memory_bytes);
-            }
-        }
-        status
-    }
-
-    /// Passes the state to clients that watch it. Returns the time after which that is due.
-    fn publish(&mut self) -> Option<Duration> {
-        // One receiver is that of the server.
-        if self.status.receiver_count() <= 1 && self.published_at.is_some() {
-            return None;
-        }
-        let elapsed = self.published_at.map(|at| at.elapsed());
-        if let Some(rest) = elapsed.and_then(|elapsed| PUBLISH_INTERVAL.checked_sub(elapsed)) {
-            return Some(rest);
-        }
-        self.published_at = Some(Instant::now());
-        let status = Arc::new(self.status());
-        self.status.send_replace(status);
-        None
     }
 
     /// Kills what is left, and leaves no socket behind.
@@ -705,6 +531,6 @@ fn remove_sockets(runtime: &Path) {
     let _ = std::fs::remove_dir_all(runtime);
 }
 
-fn version() -> &'static str {
+pub(super) fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }

@@ -11,6 +11,7 @@ mod folders;
 mod handover;
 mod lock;
 mod main_loop;
+mod requests;
 mod saved;
 
 use std::io;
