@@ -22,7 +22,7 @@
 //! | test components | [`testing`]; chapter: [`guide::testing`] |
 //! | find the cause of an error | [`guide::errors`] |
 //! | write a peer in another language | [`guide::protocol`] |
-//! | observe a component, or a cluster | chapter: [`guide::observe`]; [`inspect`](mod@inspect), [`report`], [`logging`], [`ComponentHandle::metrics`], [`components`] |
+//! | observe a component, or a cluster | chapter: [`guide::observe`]; [`inspect`](mod@inspect), [`report`], [`trace`], [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
 #[cfg(feature = "json")]
 pub use palm_runtime::Json;
@@ -45,7 +45,7 @@ pub use palm_runtime::{
     PositionedError, Progress, Protobuf, QueueLimits, Registration, RemoteError, Report, Result,
     Route, RunError, Scan, Server, ServerTemplate, Sink, StartError, Step, StepError, Steps, Swap,
     Trace, Untyped, Watch, WireFormatError, Worker, blocking, callable, component, components,
-    inspect, middleware, part, parts, report, socket,
+    inspect, middleware, part, parts, report, socket, trace,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};

@@ -49,6 +49,7 @@ pub mod socket;
 mod stop;
 mod task_group;
 pub mod testing;
+pub mod trace;
 mod type_map;
 mod wait_cause;
 mod watchdog;

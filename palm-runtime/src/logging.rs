@@ -19,7 +19,9 @@ use std::fmt;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{ChronoLocal, FormatTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -58,7 +60,9 @@ where
         .with_ansi(false)
         .event_format(LineFormat)
         .with_filter(ComponentFilter(filter));
-    RecordComponents.and_then(format)
+    // A layer without a filter would enable all spans, also those of each call.
+    let record = RecordComponents.with_filter(filter_fn(is_component));
+    record.and_then(format)
 }
 
 /// Returns the filter of the environment variables, and a report of a value that is probably a mistake.
@@ -181,9 +185,20 @@ where
         if is_component(metadata) {
             return true;
         }
+        if metadata.is_span() && metadata.target() == crate::trace::TARGET {
+            return false;
+        }
         match component_of(context).and_then(|component| component.level) {
             Some(level) => *metadata.level() <= level,
             None => Filter::enabled(&self.0, metadata, context),
+        }
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Spans of calls are no lines, and cost nothing if no other layer enables them.
+        match metadata.is_span() && metadata.target() == crate::trace::TARGET {
+            true => Interest::never(),
+            false => Interest::sometimes(),
         }
     }
 
@@ -285,5 +300,14 @@ mod tests {
             "PALM_LOG=\"verbose\" is not a level (off, error, warn, info, debug, trace): \
              only events whose target begins with `verbose` are logged",
         );
+    }
+
+    #[test]
+    fn log_enables_spans_of_components_and_not_of_calls() {
+        let subscriber = tracing_subscriber::registry().with(layer());
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(!tracing::error_span!("component", name = "any").is_disabled());
+            assert!(!crate::trace::is_enabled());
+        });
     }
 }

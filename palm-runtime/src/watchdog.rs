@@ -12,6 +12,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+
 use crate::call_slots::{self, Scope};
 
 /// Duration of a poll from which it is logged.
@@ -118,6 +120,8 @@ impl MethodId {
 pub(crate) struct Watched<F> {
     pub(crate) method: MethodId,
     pub(crate) scope: Option<Scope>,
+    /// The span in which the call is polled.
+    pub(crate) span: Span,
     pub(crate) call: Pin<Box<F>>,
 }
 
@@ -128,8 +132,10 @@ impl<F: Future> Future for Watched<F> {
         let Self {
             method,
             scope,
+            span,
             call,
         } = &mut *self;
+        let _entered = span.enter();
         let poll = || method.poll(|| call.as_mut().poll(context));
         call_slots::enter(scope, poll)
     }

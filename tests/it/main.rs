@@ -64,6 +64,7 @@ mod soak;
 mod stream;
 mod testing;
 mod tls;
+mod traces;
 mod typed;
 mod waiting;
 mod worker_session;

@@ -46,6 +46,7 @@ const FOREIGN_CRATES: &[(&str, &[&str], &str)] = &[
         &["palm::logging", "log_level"],
         "palm logs with `tracing`",
     ),
+    ("tracing", &["palm::trace"], "the spans of calls"),
     (
         "tracing_subscriber",
         &["palm::logging"],

@@ -44,17 +44,7 @@ impl RemoteError {
             Err(_) => function.to_owned(),
         };
         Self {
-            kind: match error.kind() {
-                Kind::Failed => FailureKind::Failed,
-                Kind::Panicked => FailureKind::Panicked,
-                Kind::UnknownFunction => FailureKind::UnknownFunction,
-                Kind::Undecodable => FailureKind::Undecodable,
-                Kind::Cancelled => FailureKind::Cancelled,
-                Kind::DeadlineExceeded => FailureKind::DeadlineExceeded,
-                Kind::Unavailable => FailureKind::Unavailable,
-                Kind::PermissionDenied => FailureKind::PermissionDenied,
-                Kind::ResourceExhausted => FailureKind::ResourceExhausted,
-            },
+            kind: kind_from_wire(error.kind()),
             message: error.message,
             component: error.component,
             function,
@@ -63,9 +53,24 @@ impl RemoteError {
     }
 }
 
-/// Encodes the extension field of a message whose call failed.
-pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u8> {
-    let kind = match failure.kind() {
+/// Converts a kind of failure of the wire.
+pub(crate) fn kind_from_wire(kind: Kind) -> FailureKind {
+    match kind {
+        Kind::Failed => FailureKind::Failed,
+        Kind::Panicked => FailureKind::Panicked,
+        Kind::UnknownFunction => FailureKind::UnknownFunction,
+        Kind::Undecodable => FailureKind::Undecodable,
+        Kind::Cancelled => FailureKind::Cancelled,
+        Kind::DeadlineExceeded => FailureKind::DeadlineExceeded,
+        Kind::Unavailable => FailureKind::Unavailable,
+        Kind::PermissionDenied => FailureKind::PermissionDenied,
+        Kind::ResourceExhausted => FailureKind::ResourceExhausted,
+    }
+}
+
+/// Converts a kind of failure for the wire.
+pub(crate) fn kind_to_wire(kind: FailureKind) -> Kind {
+    match kind {
         FailureKind::Failed => Kind::Failed,
         FailureKind::Panicked => Kind::Panicked,
         FailureKind::UnknownFunction => Kind::UnknownFunction,
@@ -75,9 +80,13 @@ pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u
         FailureKind::Unavailable => Kind::Unavailable,
         FailureKind::PermissionDenied => Kind::PermissionDenied,
         FailureKind::ResourceExhausted => Kind::ResourceExhausted,
-    };
+    }
+}
+
+/// Encodes the extension field of a message whose call failed.
+pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u8> {
     let error = Error {
-        kind: kind.into(),
+        kind: kind_to_wire(failure.kind()).into(),
         message: failure.chain(),
         component: component.to_owned(),
         step,

@@ -38,6 +38,7 @@ pub use codec::DecodeError;
 pub use codec::{Answered, Content, answer, steps};
 pub use deadline::Deadline;
 pub use error::RemoteError;
+pub(crate) use error::{kind_from_wire, kind_to_wire};
 pub use frame_pool::FramePool;
 pub use headers::Headers;
 pub use proto::Share;

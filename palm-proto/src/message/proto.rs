@@ -89,6 +89,12 @@ pub struct Trace {
     /// An id of the request, chosen by the caller.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
+    /// How often a master has delivered the task to a worker, this time included. 0: unknown.
+    #[prost(uint32, tag = "4")]
+    pub delivery: u32,
+    /// The `stage` of the task that `delivery` counts.
+    #[prost(int64, tag = "5")]
+    pub delivery_stage: i64,
 }
 /// The end of a call's results.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -682,6 +688,9 @@ pub struct LinkHeader {
     /// An encoded `WorkerReport`, once for each header with `wants_report`. Empty: none.
     #[prost(bytes = "bytes", tag = "26")]
     pub report: ::prost::bytes::Bytes,
+    /// The report that is asked for is to contain recent calls.
+    #[prost(bool, tag = "27")]
+    pub wants_calls: bool,
 }
 /// Introduces the connecting side.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -806,6 +815,16 @@ pub mod link_refusal {
         }
     }
 }
+/// The request of the verb `inspect`. Encoded without a field it is empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InspectRequest {
+    /// Whether the report is to contain recent calls.
+    #[prost(bool, tag = "1")]
+    pub calls: bool,
+    /// If it is not empty, only calls whose `call`, `id` or `trace` begins with it.
+    #[prost(string, tag = "2")]
+    pub call: ::prost::alloc::string::String,
+}
 /// The state of a component at one moment: the reply to the verb `inspect`. README.md has the rules.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Report {
@@ -861,6 +880,9 @@ pub struct Report {
     /// Tasks that wait for a worker, of a master.
     #[prost(message, optional, tag = "17")]
     pub tasks: ::core::option::Option<Backlog>,
+    /// Recent calls, if the request asks for them. Those of workers are at their edges.
+    #[prost(message, repeated, tag = "18")]
+    pub recent: ::prost::alloc::vec::Vec<RecentCall>,
 }
 /// Nested message and enum types in `Report`.
 pub mod report {
@@ -1201,6 +1223,98 @@ pub struct WorkerReport {
     /// The run time of all completed calls, in microseconds.
     #[prost(uint64, tag = "15")]
     pub worked_us: u64,
+    /// Recent calls, if the master asks for them.
+    #[prost(message, repeated, tag = "16")]
+    pub recent: ::prost::alloc::vec::Vec<RecentCall>,
+}
+/// A call that a component remembers because it was slow, failed, or is part of a sampled trace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecentCall {
+    /// An unknown number counts as STEP.
+    #[prost(enumeration = "recent_call::Kind", tag = "1")]
+    pub kind: i32,
+    /// The field `client` of the message, at most 128 bytes of it.
+    #[prost(string, tag = "2")]
+    pub call: ::prost::alloc::string::String,
+    /// The field `cache` of the message, at most 128 bytes of it.
+    #[prost(string, tag = "3")]
+    pub id: ::prost::alloc::string::String,
+    /// The trace id, if the message has a `traceparent`.
+    #[prost(string, tag = "4")]
+    pub trace: ::prost::alloc::string::String,
+    /// The function, as `server.function`, at most 128 bytes of it.
+    #[prost(string, tag = "5")]
+    pub function: ::prost::alloc::string::String,
+    /// The field `stage` of the message.
+    #[prost(int64, tag = "6")]
+    pub stage: i64,
+    /// When the work began: microseconds since 1970 (UTC), by the clock of the host.
+    #[prost(uint64, tag = "7")]
+    pub begun_at_us: u64,
+    /// The time from the receipt of the message to that, in microseconds.
+    #[prost(uint64, tag = "8")]
+    pub waited_us: u64,
+    /// The time of the work, in microseconds.
+    #[prost(uint64, tag = "9")]
+    pub worked_us: u64,
+    /// Whether the work failed.
+    #[prost(bool, tag = "10")]
+    pub failed: bool,
+    /// Why it failed, if it did; an unknown number counts as FAILED.
+    #[prost(enumeration = "error::Kind", tag = "11")]
+    pub failure: i32,
+    /// The number of the delivery of the task, from 1 on. 0: unknown.
+    #[prost(uint32, tag = "12")]
+    pub delivery: u32,
+    /// The name of the worker, of a delivery.
+    #[prost(string, tag = "13")]
+    pub worker: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `RecentCall`.
+pub mod recent_call {
+    /// What the component did.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// It ran a function.
+        Step = 0,
+        /// It answered an HTTP request.
+        Request = 1,
+        /// It delivered a task to a worker.
+        Delivery = 2,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Step => "STEP",
+                Self::Request => "REQUEST",
+                Self::Delivery => "DELIVERY",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STEP" => Some(Self::Step),
+                "REQUEST" => Some(Self::Request),
+                "DELIVERY" => Some(Self::Delivery),
+                _ => None,
+            }
+        }
+    }
 }
 /// Peers without links.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -9,7 +9,7 @@
 use prost::Message as _;
 
 use super::proto::{Extensions, Share};
-use super::wire_format::{read_key, read_varint, skip_value};
+use super::wire_format::{copy_fields_without, read_varint};
 
 /// The number of the field, and its encoded key.
 const FIELD: u32 = 21;
@@ -126,21 +126,7 @@ impl Split {
 /// Replaces the completion weight among extension fields.
 pub(super) fn replace(unknown: &[u8], share: Option<Share>) -> Vec<u8> {
     let mut out = Vec::with_capacity(unknown.len() + 24);
-    let mut rest = unknown;
-    while !rest.is_empty() {
-        let field = rest;
-        let known = read_key(&mut rest).and_then(|(number, wire_type)| {
-            skip_value(number, wire_type, &mut rest)?;
-            Ok(number)
-        });
-        let Ok(number) = known else {
-            // Decoding has checked the fields.
-            break;
-        };
-        if number != FIELD {
-            out.extend_from_slice(&field[..field.len() - rest.len()]);
-        }
-    }
+    copy_fields_without(FIELD, unknown, &mut out);
     if share.is_some() {
         let extensions = Extensions {
             share,

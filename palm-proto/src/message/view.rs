@@ -280,7 +280,14 @@ impl Message {
 
     /// Returns the trace and the request that the call is part of, if the caller has sent them.
     pub fn trace(&self) -> Option<Trace> {
-        self.extensions()?.trace.map(Trace::from_wire)
+        let trace = self.extensions()?.trace?;
+        Some(Trace::from_wire(trace, self.0.stage))
+    }
+
+    /// Sets the trace and the request that the call is part of.
+    pub fn set_trace(&mut self, trace: &Trace) {
+        self.0.unknown = trace.replace_in(&self.0.unknown, self.0.stage).into();
+        self.0.changed = true;
     }
 
     /// Returns the headers that the caller has added to the call.

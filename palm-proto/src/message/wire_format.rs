@@ -117,6 +117,23 @@ pub(super) fn skip_value(
     skip_nested(field, wire_type, input, 0)
 }
 
+/// Appends the fields of `fields` to `out`, without those of the number `left_out`. The fields were checked by decoding.
+pub(super) fn copy_fields_without(left_out: u32, fields: &[u8], out: &mut Vec<u8>) {
+    let mut rest = fields;
+    while !rest.is_empty() {
+        let field = rest;
+        let number = read_key(&mut rest).and_then(|(number, wire_type)| {
+            skip_value(number, wire_type, &mut rest)?;
+            Ok(number)
+        });
+        match number {
+            Ok(number) if number == left_out => {}
+            Ok(_) => out.extend_from_slice(&field[..field.len() - rest.len()]),
+            Err(_) => break,
+        }
+    }
+}
+
 /// Skips a value within `depth` open groups.
 fn skip_nested(
     field: u32,

@@ -12,13 +12,20 @@ use std::time::{Duration, SystemTime};
 
 mod durations;
 mod rates;
+mod recent;
 mod wire;
 
 pub use durations::Durations;
 pub use rates::Rates;
-#[doc(hidden)]
-pub use wire::WorkerState;
+pub use recent::{RecentCall, Work};
 pub use wire::{MAX_REPORT_BYTES, ReportError};
+#[doc(hidden)]
+pub use wire::{ReportRequest, WorkerState};
+
+/// Returns a duration in microseconds, as reports are encoded.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// The state of a component at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +65,8 @@ pub struct Report {
     pub waits: String,
     /// Tasks of a master that wait for a worker.
     pub tasks: Backlog,
+    /// Recent calls, if the request asks for them. Those of workers are at their edges.
+    pub recent: Vec<RecentCall>,
 }
 
 /// What a component is doing.
@@ -294,6 +303,8 @@ pub struct Worker {
     pub worked: Duration,
     /// Time since the worker made the report.
     pub age: Duration,
+    /// Recent calls, if the request asks for them.
+    pub recent: Vec<RecentCall>,
 }
 
 /// Peers without links, which report nothing of themselves.
@@ -328,6 +339,7 @@ impl Worker {
             errors: 0,
             worked: Duration::ZERO,
             age: Duration::ZERO,
+            recent: Vec::new(),
         }
     }
 }
@@ -353,7 +365,26 @@ impl Report {
             legacy: Legacy::default(),
             waits: String::new(),
             tasks: Backlog::default(),
+            recent: Vec::new(),
         }
+    }
+
+    /// Keeps the recent calls, also those of workers, of which one id begins with `prefix`.
+    #[doc(hidden)]
+    pub fn retain_recent(&mut self, prefix: &str) {
+        self.recent.retain(|call| call.matches(prefix));
+        let workers = self.edges.iter_mut().filter_map(|it| it.worker.as_mut());
+        for worker in workers {
+            worker.recent.retain(|call| call.matches(prefix));
+        }
+    }
+
+    /// Removes the recent calls, also those of workers.
+    #[doc(hidden)]
+    pub fn clear_recent(&mut self) {
+        self.recent.clear();
+        let workers = self.edges.iter_mut().filter_map(|it| it.worker.as_mut());
+        workers.for_each(|worker| worker.recent.clear());
     }
 
     /// Returns the part called `name`.

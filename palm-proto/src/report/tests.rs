@@ -43,6 +43,7 @@ fn worker() -> Worker {
         errors: 11,
         worked: Duration::from_micros(12),
         age: Duration::from_micros(13),
+        recent: vec![RecentCall::new(Work::Step, "call", "id", "a.b", 0)],
     }
 }
 
@@ -53,6 +54,7 @@ fn report_survives_the_wire() {
     sent.state = State::Draining;
     sent.tasks = Backlog::new(1, 2).with_limits(3, 4);
     sent.legacy.tasks = 5;
+    sent.recent = vec![RecentCall::new(Work::Request, "call", "id", "a.b", 0)];
     sent.functions = vec![Function {
         name: "resize".to_owned(),
         calls: 2,
@@ -203,4 +205,16 @@ proptest! {
     fn decoding_a_report_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = Report::decode(bytes.into());
     }
+}
+
+#[test]
+fn request_without_recent_calls_is_empty() {
+    assert_eq!(ReportRequest::default().encode(), Bytes::new());
+    for recent in ["", "call"] {
+        let recent = Some(recent.to_owned());
+        let request = ReportRequest { recent };
+        assert_eq!(ReportRequest::decode(request.encode()), request);
+    }
+    let malformed = ReportRequest::decode(Bytes::from_static(b"\xff"));
+    assert_eq!(malformed, ReportRequest::default());
 }

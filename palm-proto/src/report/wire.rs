@@ -6,14 +6,44 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{
-    Backlog, Durations, Edge, EdgeState, Function, Legacy, Part, Report, Role, State, Worker,
+    Backlog, Durations, Edge, EdgeState, Function, Legacy, Part, RecentCall, Report, Role, State,
+    Worker, micros,
 };
 use crate::message::proto;
 
-/// The most bytes of a report. Edges that exceed them are omitted, and counted ([`Report::omitted_edges`]).
+/// What is asked for with the verb `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ReportRequest {
+    /// Whether the report is to contain recent calls, and the beginning of an id that they have; empty for all.
+    pub recent: Option<String>,
+}
+
+impl ReportRequest {
+    /// Encodes the payload of the request.
+    #[doc(hidden)]
+    pub fn encode(&self) -> Bytes {
+        let request = proto::InspectRequest {
+            calls: self.recent.is_some(),
+            call: self.recent.clone().unwrap_or_default(),
+        };
+        request.encode_to_vec().into()
+    }
+
+    /// Reads the payload of the request. An earlier version sends an empty one, and a malformed one counts as that.
+    #[doc(hidden)]
+    pub fn decode(payload: Bytes) -> Self {
+        let request = proto::InspectRequest::decode(payload).unwrap_or_default();
+        Self {
+            recent: request.calls.then_some(request.call),
+        }
+    }
+}
+
+/// The most bytes of a report. Recent calls of workers and edges that exceed them are omitted, and counted ([`Report::omitted_edges`]).
 pub const MAX_REPORT_BYTES: usize = 1024 * 1024;
 
-/// The most bytes of a worker's report. A larger one is sent without functions.
+/// The most bytes of a worker's report. A larger one is sent without recent calls, and then without functions.
 const MAX_WORKER_REPORT_BYTES: usize = 64 * 1024;
 
 /// A reply to `inspect` that is not a report.
@@ -31,10 +61,6 @@ pub struct WorkerState {
     pub worker: Worker,
     /// The functions, which the master merges with those of its other workers.
     pub functions: Vec<Function>,
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn time_from_ms(ms: u64) -> SystemTime {
@@ -74,7 +100,12 @@ impl Report {
             legacy: Some(self.legacy.to_wire()),
             waits: self.waits.clone(),
             tasks: self.tasks.to_wire(),
+            recent: self.recent.iter().map(RecentCall::to_wire).collect(),
         };
+        if wire.encoded_len() > MAX_REPORT_BYTES {
+            let workers = wire.edges.iter_mut().filter_map(|it| it.worker.as_mut());
+            workers.for_each(|worker| worker.recent.clear());
+        }
         while wire.encoded_len() > MAX_REPORT_BYTES && !wire.edges.is_empty() {
             let omitted = wire.edges.len().div_ceil(4);
             wire.edges.truncate(wire.edges.len() - omitted);
@@ -124,6 +155,7 @@ impl Report {
             legacy: Legacy::from_wire(wire.legacy.unwrap_or_default()),
             waits: wire.waits,
             tasks: Backlog::from_wire(wire.tasks),
+            recent: wire.recent.into_iter().map(RecentCall::from_wire).collect(),
         })
     }
 }
@@ -271,7 +303,7 @@ impl Edge {
             time: wire.time.map(Durations::from_wire).unwrap_or_default(),
             redelivered: wire.redelivered,
             dropped: wire.dropped,
-            worker: wire.worker.map(|worker| Worker::from_wire(&worker)),
+            worker: wire.worker.map(Worker::from_wire),
         }
     }
 }
@@ -294,15 +326,16 @@ impl Worker {
             calls: self.calls,
             errors: self.errors,
             worked_us: micros(self.worked),
+            recent: self.recent.iter().map(RecentCall::to_wire).collect(),
         }
     }
 
-    fn from_wire(wire: &proto::WorkerReport) -> Self {
+    fn from_wire(wire: proto::WorkerReport) -> Self {
         Self {
             instance: wire.instance,
             pid: wire.pid,
-            host: wire.host.clone(),
-            version: wire.version.clone(),
+            host: wire.host,
+            version: wire.version,
             started_at: time_from_ms(wire.started_at_ms),
             uptime: Duration::from_micros(wire.uptime_us),
             concurrency: wire.concurrency,
@@ -313,6 +346,7 @@ impl Worker {
             errors: wire.errors,
             worked: Duration::from_micros(wire.worked_us),
             age: Duration::from_micros(wire.age_us),
+            recent: wire.recent.into_iter().map(RecentCall::from_wire).collect(),
         }
     }
 }
@@ -329,6 +363,9 @@ impl WorkerState {
         let mut wire = self.worker.to_wire();
         wire.functions = self.functions.iter().map(Function::to_wire).collect();
         if wire.encoded_len() > MAX_WORKER_REPORT_BYTES {
+            wire.recent.clear();
+        }
+        if wire.encoded_len() > MAX_WORKER_REPORT_BYTES {
             wire.functions.clear();
         }
         wire.encode_to_vec().into()
@@ -343,7 +380,7 @@ impl WorkerState {
         let mut wire = proto::WorkerReport::decode(report).ok()?;
         let functions = std::mem::take(&mut wire.functions);
         Some(Self {
-            worker: Worker::from_wire(&wire),
+            worker: Worker::from_wire(wire),
             functions: functions.into_iter().map(Function::from_wire).collect(),
         })
     }

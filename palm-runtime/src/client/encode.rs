@@ -49,11 +49,11 @@ impl Client {
     }
 }
 
-/// Encodes the extension fields of a call into `memory`, unless there are encoded headers.
+/// Encodes the extension fields of a call into `memory`, unless there are `more`, encoded: headers, and the trace.
 pub(super) fn extensions<'a>(
     deadline: Option<Deadline>,
     share: Option<Share>,
-    headers: &[u8],
+    more: &[u8],
     memory: &'a mut [u8; 40],
 ) -> Cow<'a, [u8]> {
     let mut written = 0;
@@ -64,8 +64,8 @@ pub(super) fn extensions<'a>(
     if let Some(share) = share {
         written = share.write(memory, written);
     }
-    match headers {
+    match more {
         [] => Cow::Borrowed(&memory[..written]),
-        headers => Cow::Owned([&memory[..written], headers].concat()),
+        more => Cow::Owned([&memory[..written], more].concat()),
     }
 }

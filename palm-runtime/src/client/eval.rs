@@ -10,6 +10,7 @@ use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use super::encode::extensions;
 use super::in_flight::{CallTopic, PendingCall};
@@ -20,6 +21,7 @@ use crate::failure::BoxError;
 use crate::function::{Argument, IntoSteps, StepError, Steps};
 use crate::link::client::ResendPolicy;
 use crate::message::{Deadline, Headers, Share};
+use crate::trace::{self, SpanEnd};
 
 /// One call, created by [`Client::eval`]. Await it to make the call and receive the answer.
 #[must_use = "a call is not made until it is awaited"]
@@ -163,12 +165,31 @@ impl<'a> PreparedCall<'a> {
         }
     }
 
-    /// Sends the message, and receives the answer.
+    /// Sends the message, and receives the answer, within a span if a subscriber listens.
     pub(super) async fn exchange(self) -> Result<(Steps, Bytes), CallError> {
+        if !trace::is_enabled() {
+            return self.exchange_in(&Span::none()).await;
+        }
+        let steps = self.steps.as_ref();
+        let span = trace::call_span(steps.map_or("", |steps| steps.text()));
+        let begun = clock::now();
+        // Boxed, so that calls that are not traced need no memory for it.
+        let exchange = Box::pin(self.exchange_in(&span)).instrument(span.clone());
+        let exchanged = exchange.await;
+        let end = SpanEnd {
+            worked: clock::since(begun),
+            failure: exchanged.as_ref().err(),
+        };
+        trace::finish(&span, end);
+        exchanged
+    }
+
+    async fn exchange_in(self, span: &Span) -> Result<(Steps, Bytes), CallError> {
         let (sender, answer) = oneshot::channel();
         // Register the call before sending: the answer can arrive before `send` returns.
         let call = PendingCall::Single(sender, None);
         let mut topic = self.client.0.answers.register(call);
+        span.record("call", &*topic.text);
         let waited = self.timeout;
         let timeout = self.timeout;
         let client = &self.client.0;
@@ -177,8 +198,12 @@ impl<'a> PreparedCall<'a> {
         self.find_route().await?;
         let timeout = timeout.saturating_sub(begun.elapsed());
         let share = client.tracks_completion.then(|| Share::from_input(0));
-        let (steps, frame) =
-            self.frame(&topic, Some(Deadline::after(timeout, clock::wall())), share)?;
+        let (steps, frame) = self.frame(
+            &topic,
+            Some(Deadline::after(timeout, clock::wall())),
+            share,
+            span,
+        )?;
         topic.set_awaited(true);
         let resend = client.resend(&steps, share.is_some());
         let is_tracked = resend == ResendPolicy::BySender;
@@ -224,7 +249,7 @@ impl<'a> PreparedCall<'a> {
         let transport = &self.client.0.transport;
         // No caller waits, so the message has no deadline.
         let client = &self.client.0;
-        let (steps, frame) = self.frame(&topic, None, None)?;
+        let (steps, frame) = self.frame(&topic, None, None, &Span::none())?;
         let resend = client.resend(&steps, false);
         let sent = transport.send_call(resend, steps.text(), frame);
         match tokio::time::timeout(timeout, sent).await {
@@ -264,12 +289,13 @@ impl<'a> PreparedCall<'a> {
         }
     }
 
-    /// Encodes the message. Returns the steps and the frame.
+    /// Encodes the message, as part of the trace of `span`. Returns the steps and the frame.
     fn frame(
         self,
         topic: &CallTopic,
         deadline: Option<Deadline>,
         share: Option<Share>,
+        span: &Span,
     ) -> Result<(Steps, Bytes), CallError> {
         let steps = self.steps?;
         let payload = self
@@ -277,12 +303,15 @@ impl<'a> PreparedCall<'a> {
             .map_err(|source| CallError::encode(&steps, source))?;
         let id = self.id.as_ref().filter(|id| !id.is_empty());
         let id = id.unwrap_or(&topic.text);
-        let headers = match self.headers.is_empty() {
+        let mut more = match self.headers.is_empty() {
             true => Vec::new(),
             false => self.headers.encode(),
         };
+        if let Some(trace) = trace::outgoing(span) {
+            more.extend(trace.encode(0));
+        }
         let mut memory = [0; 40];
-        let extensions = extensions(deadline, share, &headers, &mut memory);
+        let extensions = extensions(deadline, share, &more, &mut memory);
         let (content, _) = self
             .client
             .content(&steps, &topic.text, id, &extensions, &payload)?;

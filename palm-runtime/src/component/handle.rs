@@ -10,7 +10,7 @@ use crate::cache::CacheHealth;
 use crate::component_error::RunError;
 use crate::component_state::ComponentState;
 use crate::metrics::Metrics;
-use crate::report::Report;
+use crate::report::{Report, ReportRequest};
 use crate::socket::Kill;
 
 /// A running component. Dropping the handle stops the component, which drains in the background.
@@ -70,7 +70,7 @@ impl ComponentHandle {
     ///
     /// This method is cancel safe.
     pub async fn report(&self) -> Report {
-        self.state.report().await
+        self.state.report(&ReportRequest::default()).await
     }
 
     /// Returns the counters of the component: an extract of its [`report`](Self::report).

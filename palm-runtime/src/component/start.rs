@@ -127,6 +127,9 @@ impl ServerTemplate {
         let store = Arc::new(store);
         let cache = self.context_cache.take();
         let state = Arc::new(ComponentState::new(self.settings.link_options.clone()));
+        state
+            .links
+            .record_deliveries(&self.name, state.recent.clone());
         let context = Arc::new(ComponentContext {
             name: self.name.clone(),
             cache: cache.unwrap_or_else(|| Cache::local(store.clone())),

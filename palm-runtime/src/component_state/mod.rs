@@ -19,6 +19,7 @@ use crate::link::dispatch::no_worker;
 use crate::link::server::LinkServer;
 use crate::queue::QueueGauge;
 use crate::socket::{Peers, SocketClosed};
+use crate::trace::RecentCalls;
 
 mod in_flight;
 mod on_demand;
@@ -52,6 +53,8 @@ pub(crate) struct ComponentState {
     pub(crate) functions: FunctionRegistry,
     pub(crate) streams: FollowedStreams,
     pub(crate) cancellations: Arc<Cancellations>,
+    /// The calls that the component remembers.
+    pub(crate) recent: Arc<RecentCalls>,
     pub(crate) links: LinkServer,
     /// The unacknowledged tasks of legacy workers, if they are redelivered (`ack_wait`).
     pub(crate) pushed: Option<Mutex<PushedTasks>>,
@@ -110,6 +113,7 @@ impl ComponentState {
             functions: FunctionRegistry::default(),
             streams: FollowedStreams::default(),
             cancellations: Arc::default(),
+            recent: Arc::default(),
             pushed: links
                 .ack_wait
                 .map(|limit| Mutex::new(PushedTasks::new(limit, links.max_deliver))),

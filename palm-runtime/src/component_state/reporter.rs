@@ -10,7 +10,7 @@ use crate::clock;
 use crate::component_kind::ComponentKind;
 use crate::link::client::LinkClient;
 use crate::metrics::ComponentCounters;
-use crate::report::{Edge, Legacy, Report, Role, State, Worker, WorkerState};
+use crate::report::{Edge, Legacy, Report, ReportRequest, Role, State, Worker, WorkerState};
 use crate::socket::Address;
 
 /// What a component reports besides the state of its links.
@@ -68,8 +68,8 @@ impl OpenedConnection {
 
 impl Reporter {
     /// Returns the report of the component with this state.
-    pub(crate) async fn report(&self, state: &ComponentState) -> Report {
-        state.links.observe().await;
+    pub(crate) async fn report(&self, state: &ComponentState, request: &ReportRequest) -> Report {
+        state.links.observe(request.recent.is_some()).await;
         let links = state.links.report();
         let mut report = Report::new(state.links.component(), &self.name);
         report.kind = self.kind.map(|it| it.to_string()).unwrap_or_default();
@@ -96,6 +96,14 @@ impl Reporter {
         report.legacy = state.legacy().await;
         report.waits = state.wait_cause().unwrap_or_default();
         report.tasks = links.tasks;
+        match &request.recent {
+            Some(prefix) => {
+                report.recent = state.recent.list();
+                report.retain_recent(prefix);
+            }
+            // Workers were asked for them by an earlier request.
+            None => report.clear_recent(),
+        }
         report
     }
 
@@ -124,14 +132,18 @@ fn host() -> String {
 
 impl ComponentState {
     /// Returns the report, once the component has started. Cancel safe.
-    pub(crate) async fn report(&self) -> Report {
-        self.reporter.wait().await.report(self).await
+    pub(crate) async fn report(&self, request: &ReportRequest) -> Report {
+        self.reporter.wait().await.report(self, request).await
     }
 
-    /// Returns what this worker reports to its master; `None` until it has started.
-    pub(crate) fn worker_report(&self) -> Option<WorkerState> {
+    /// Returns what this worker reports to its master, with its recent calls if `calls`; `None` until it has started.
+    pub(crate) fn worker_report(&self, calls: bool) -> Option<WorkerState> {
         let reporter = self.reporter.get()?;
-        Some(reporter.worker(self.links.component()))
+        let mut report = reporter.worker(self.links.component());
+        if calls {
+            report.worker.recent = self.recent.list();
+        }
+        Some(report)
     }
 
     /// Adds a link that this component has opened to its report.

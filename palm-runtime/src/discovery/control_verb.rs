@@ -11,7 +11,7 @@ pub(crate) enum ControlVerb {
     Cancel,
     /// Registers the functions of a worker. The payload is its descriptor.
     Offer,
-    /// Reports the state of the component. The payload is empty; the reply is a `Report`.
+    /// Reports the state of the component. The payload is an `InspectRequest`; the reply is a `Report`.
     Inspect,
 }
 

@@ -16,9 +16,10 @@ use crate::call_slots::Scope;
 use crate::clock;
 use crate::context::Context;
 use crate::failure::CallFailure;
-use crate::message::{Deadline, Message};
+use crate::message::{Deadline, Message, Trace};
 use crate::method::{Outcome, Results};
 use crate::part::Envelope;
+use crate::trace::StepSpan;
 
 enum FoundFunction {
     Function(usize),
@@ -42,6 +43,7 @@ impl<C: Callable> CallLoop<C> {
             header: message,
             flow,
             feedback,
+            received_at: since,
             started_at: now,
             counters: None,
             deadline: None,
@@ -49,11 +51,15 @@ impl<C: Callable> CallLoop<C> {
             turn: self.turn(),
             collected: None,
             end: None,
+            span: None,
+            is_sampled: false,
+            is_over: false,
         };
         let extensions = started.header.extensions().unwrap_or_default();
         if extensions.error.is_some() || extensions.end.is_some() {
             // An earlier step failed or has no further results, so this step is skipped.
             let payload = started.header.payload().clone();
+            started.is_over = true;
             return NextCall::Done(Outcome::Payload(payload), started);
         }
         if self.sender.state.cancellations.concern(&started.header) || self.is_abandoned(&started) {
@@ -81,6 +87,11 @@ impl<C: Callable> CallLoop<C> {
             return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
         started.count(&self.functions[started.index], waited);
+        if let Some(trace) = extensions.trace {
+            started.is_sampled = Trace::from_wire(trace, 0).is_sampled();
+        }
+        let component = &self.sender.context.name;
+        started.span = StepSpan::begin(component, &mut started.header, waited).map(Box::new);
         let takes_context = info.takes_context || self.layers.is_some();
         let context = takes_context.then(|| {
             let ended = CancellationToken::new();

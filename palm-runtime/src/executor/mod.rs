@@ -207,6 +207,7 @@ impl<C: Callable> Executor<C> {
             finished: Vec::new(),
             unsent: 0,
             oldest: clock::now(),
+            period_end: None,
         };
 
         liveness::start();

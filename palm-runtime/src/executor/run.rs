@@ -13,7 +13,7 @@ use futures_util::future::Either;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::callable::Callable;
 use super::layered::call_layered;
@@ -27,6 +27,7 @@ use crate::failure::{CallFailure, catch_panic};
 use crate::method::{Outcome, Results, State};
 use crate::metrics::FunctionCounters;
 use crate::part::{Envelope, Inlet, Pace};
+use crate::trace::StepSpan;
 use crate::watchdog::{MethodId, Watched};
 
 /// Time after which the loop yields to other tasks of its thread.
@@ -60,6 +61,8 @@ pub(super) struct CallLoop<C> {
     pub(super) unsent: usize,
     /// Start of the call whose result is the first of them.
     pub(super) oldest: Instant,
+    /// When the period of the recent calls ends, once it is known.
+    pub(super) period_end: Option<Instant>,
 }
 
 impl<C: Callable> CallLoop<C> {
@@ -85,6 +88,9 @@ impl<C: Callable> CallLoop<C> {
             // The end of one call is the start of the next one, so that the clock is read once per call.
             let mut now = clock::now();
             let (mut turn, mut begin) = (now, now);
+            if calls.period_end.is_none_or(|end| now >= end) {
+                calls.period_end = Some(calls.sender.state.recent.end_period(now));
+            }
             let (taken, mut handled) = (batch.len(), 0);
             calls.sender.counters.calls_taken(taken);
             let mut envelopes = batch.drain(..);
@@ -133,7 +139,8 @@ impl<C: Callable> CallLoop<C> {
                     calls.flush().await;
                 }
                 let method = calls.methods[started.index];
-                let polled = poll_once(method, &mut calls.scope, future.as_mut());
+                let span = started.span.as_deref().map(StepSpan::span);
+                let polled = poll_once((method, span), &mut calls.scope, future.as_mut());
                 match polled.await {
                     Poll::Ready(outcome) => {
                         spare = Some(future);
@@ -205,10 +212,7 @@ impl<C: Callable> CallLoop<C> {
     /// Handles the result of a call that completed at its first poll, and delivers it when it is its turn.
     async fn complete(&mut self, mut started: StartedCall, outcome: Outcome, now: Instant) {
         drop(started.end.take());
-        let failed = matches!(outcome, Outcome::Failed(_));
-        if let Some(counters) = &started.counters {
-            counters.end(now.duration_since(started.started_at), failed);
-        }
+        started.record_end(&self.sender, &outcome, now);
         if started.turn.before.is_some() {
             self.flush().await;
             self.spawn(started, std::future::ready((outcome, None)));
@@ -249,10 +253,11 @@ impl<C: Callable> CallLoop<C> {
         let mut call = Watched {
             method,
             scope,
+            span: started.span(),
             call,
         };
         let end = started.end.take();
-        let (started_at, counters) = (started.started_at, started.counters.clone());
+        let started_at = started.started_at;
         let deadline = started.deadline;
         let max_runtime = C::functions(&self.state)
             .get(started.index)
@@ -302,14 +307,7 @@ impl<C: Callable> CallLoop<C> {
                 // The method may wait for `Context::cancelled`, which is ready now.
                 let _ = (&mut call).now_or_never();
             }
-            let outcome = result.unwrap_or_else(Outcome::Failed);
-            if let Some(counters) = counters {
-                counters.end(
-                    clock::since(started_at),
-                    matches!(outcome, Outcome::Failed(_)),
-                );
-            }
-            (outcome, only_answer)
+            (result.unwrap_or_else(Outcome::Failed), only_answer)
         };
         self.spawn(started, call);
     }
@@ -328,6 +326,7 @@ impl<C: Callable> CallLoop<C> {
         let sender = self.sender.clone();
         let deliver = async move {
             let (outcome, answer) = call.await;
+            started.record_end(&sender, &outcome, clock::now());
             started.feedback = started.feedback.or(answer);
             started.deliver(&sender, outcome).await;
             sender.counters.calls_passed_on(1);
@@ -338,11 +337,12 @@ impl<C: Callable> CallLoop<C> {
 
 /// Polls a call once, observed by the watchdog and within the scope of its concurrency slot.
 async fn poll_once<F: Future>(
-    method: MethodId,
+    (method, span): (MethodId, Option<&Span>),
     scope: &mut Option<Scope>,
     mut future: Pin<&mut F>,
 ) -> Poll<F::Output> {
     poll_fn(|context| {
+        let _entered = span.map(Span::enter);
         let poll = || method.poll(|| future.as_mut().poll(context));
         Poll::Ready(call_slots::enter(scope, poll))
     })

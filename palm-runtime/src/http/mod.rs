@@ -20,6 +20,7 @@ mod message_body;
 mod openapi;
 mod problem;
 mod request;
+mod request_record;
 mod result_stream;
 mod serve;
 mod service;

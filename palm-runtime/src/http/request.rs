@@ -16,11 +16,12 @@ use super::gateway::Gateway;
 use super::guard::single;
 use super::media_type::PayloadType;
 use super::problem::Problem;
+use super::request_record::RequestRecord;
 use crate::clock;
 use crate::failure::FailureKind;
 use crate::function::{Steps, nearest, nearest_first};
-use crate::message::proto::{Extensions, Function, Trace};
-use crate::message::{Deadline, Message, RemoteError};
+use crate::message::proto::{Extensions, Function};
+use crate::message::{Deadline, Message, RemoteError, Trace};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("palm-timeout");
 const MESSAGES: HeaderName = HeaderName::from_static("palm-messages");
@@ -49,6 +50,7 @@ pub(super) struct CallRequest {
     /// The number of results to wait for, if the client sets it by the header `palm-messages`.
     messages: Option<u64>,
     trace: Trace,
+    record: Option<RequestRecord>,
 }
 
 impl CallRequest {
@@ -78,35 +80,46 @@ impl CallRequest {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
             value.unwrap_or_default().to_owned()
         };
+        let messages = numeric_header(headers, &MESSAGES)?;
+        let mut trace = Trace::default();
+        (trace.parent, trace.state) = (header(TRACE_PARENT), header(TRACE_STATE));
+        request_id.clone_into(&mut trace.request_id);
         Ok(Self {
+            record: RequestRecord::begin(gateway, steps.text(), &mut trace),
             steps,
             function,
             format: format(headers),
             timeout: timeout.unwrap_or(longest).min(longest),
-            messages: numeric_header(headers, &MESSAGES)?,
-            trace: Trace {
-                parent: header(TRACE_PARENT),
-                state: header(TRACE_STATE),
-                request_id: request_id.to_owned(),
-            },
+            messages,
+            trace,
         })
     }
 
     /// Creates the message of the call, whose deadline is `left` from now. Each call has a client id of its own, so
     /// that its results can be routed back to its request.
-    pub(super) fn message(&self, gateway: &Gateway, payload: Bytes, left: Duration) -> Message {
+    pub(super) fn message(&mut self, gateway: &Gateway, payload: Bytes, left: Duration) -> Message {
         let mut message = Message::new(self.steps.text().clone(), payload);
         let call = gateway.0.new_call();
         message.set_pipeline(call.clone());
         message.set_cache(call.clone());
+        if let Some(record) = &mut self.record {
+            record.set_call(call.clone());
+        }
         message.set_client(call);
         message.extend(&Extensions {
             deadline: Deadline::after(left, clock::wall()).to_extension(),
-            trace: Some(self.trace.clone()),
             wants_end: true,
             ..Extensions::default()
         });
+        message.set_trace(&self.trace);
         message
+    }
+
+    /// Records that the request, or one of its results, is answered by a problem.
+    pub(super) fn set_failed(&mut self, problem: &Problem) {
+        if let Some(record) = &mut self.record {
+            record.set_failed(problem);
+        }
     }
 
     /// Returns the number of results, if it is known before the call.

@@ -119,6 +119,9 @@ pub(super) fn respond(
     };
     let items = stream::unfold(results, async |mut results| {
         let item = results.next().await?;
+        if let StreamItem::Failed(problem) = &item {
+            results.request.set_failed(problem);
+        }
         Some((item, results))
     });
     match format {

@@ -16,10 +16,11 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::body_memory::{self, MemoryPermit};
-use super::gateway::{Gateway, PendingCall};
+use super::gateway::{Gateway, PendingCall, StreamedResult};
 use super::guard::{ForeignNavigation, single};
 use super::media_type::PayloadType;
 use super::problem::Problem;
@@ -150,49 +151,90 @@ async fn answer(
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     authorize(gateway, head)?;
-    let request = CallRequest::read(gateway, head, id)?;
+    let mut request = CallRequest::read(gateway, head, id)?;
     let until = Instant::now() + request.timeout;
-    let late = || Problem::late(request.timeout);
+    let answered = match accept(gateway, head, body, &mut request, until).await {
+        Ok((message, permit)) => match request.format {
+            ResponseFormat::Single => first_result(gateway, &request, message, permit, until).await,
+            ResponseFormat::JsonLines | ResponseFormat::Events => {
+                match open_stream(gateway, &request, message, until).await {
+                    Ok((call, results)) => {
+                        return Ok(result_stream::respond(request, call, results, until));
+                    }
+                    Err(problem) => Err(problem),
+                }
+            }
+        },
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = &answered {
+        request.set_failed(problem);
+    }
+    answered
+}
+
+/// Makes every check of a request, and reads its body. Returns the message of the call, and the permit that covers the
+/// body.
+async fn accept(
+    gateway: &Gateway,
+    head: &Parts,
+    body: &mut Option<Body>,
+    request: &mut CallRequest,
+    until: Instant,
+) -> Result<(Message, Option<MemoryPermit>), Problem> {
     if let Some(body) = body {
         body_memory::check_length(body, gateway.0.options.max_request_bytes, &gateway.0.memory)?;
     }
     wait_for_worker(gateway, until).await?;
     let known = timeout_at(until, request.check_function(gateway)).await;
-    known.map_err(|_| late())??;
+    known.map_err(|_| Problem::late(request.timeout))??;
 
     let body = body.take().unwrap_or_default();
     let payload = timeout_at(until, payload(gateway, head, body)).await;
     let (payload, permit) = payload.map_err(|_| Problem::slow_body())??;
     let left = until.saturating_duration_since(Instant::now());
-    let message = request.message(gateway, payload, left);
-    match request.format {
-        ResponseFormat::Single => {
-            let (mut call, result) = PendingCall::single(gateway, message.client_topic(), permit)?;
-            timeout_at(until, call.send(message))
-                .await
-                .map_err(|_| late())??;
-            // A component that gives up at the deadline reports the cause.
-            let result = timeout_at(until + LATE_ERROR_TIMEOUT, result).await;
-            let result = result.map_err(|_| late())?;
-            // Of several results only the first is used, so the rest of the call is cancelled.
-            call.is_open = request
-                .function
-                .as_ref()
-                .is_some_and(|function| function.many);
-            let result = result.map_err(|_| {
-                Problem::unavailable("the component stopped before there was a result")
-            })?;
-            let (result, permit) = result?;
-            one(gateway, &request, &result, permit)
-        }
-        ResponseFormat::JsonLines | ResponseFormat::Events => {
-            let (call, results) = PendingCall::stream(gateway, message.client_topic())?;
-            timeout_at(until, call.send(message))
-                .await
-                .map_err(|_| late())??;
-            Ok(result_stream::respond(request, call, results, until))
-        }
-    }
+    Ok((request.message(gateway, payload, left), permit))
+}
+
+/// Sends the message of a call, and returns the response with its first result.
+async fn first_result(
+    gateway: &Gateway,
+    request: &CallRequest,
+    message: Message,
+    permit: Option<MemoryPermit>,
+    until: Instant,
+) -> Result<Response<Body>, Problem> {
+    let late = || Problem::late(request.timeout);
+    let (mut call, result) = PendingCall::single(gateway, message.client_topic(), permit)?;
+    timeout_at(until, call.send(message))
+        .await
+        .map_err(|_| late())??;
+    // A component that gives up at the deadline reports the cause.
+    let result = timeout_at(until + LATE_ERROR_TIMEOUT, result).await;
+    let result = result.map_err(|_| late())?;
+    // Of several results only the first is used, so the rest of the call is cancelled.
+    call.is_open = request
+        .function
+        .as_ref()
+        .is_some_and(|function| function.many);
+    let result = result
+        .map_err(|_| Problem::unavailable("the component stopped before there was a result"))?;
+    let (result, permit) = result?;
+    one(gateway, request, &result, permit)
+}
+
+/// Sends the message of a call whose results are streamed.
+async fn open_stream(
+    gateway: &Gateway,
+    request: &CallRequest,
+    message: Message,
+    until: Instant,
+) -> Result<(PendingCall, mpsc::UnboundedReceiver<StreamedResult>), Problem> {
+    let (call, results) = PendingCall::stream(gateway, message.client_topic())?;
+    timeout_at(until, call.send(message))
+        .await
+        .map_err(|_| Problem::late(request.timeout))??;
+    Ok((call, results))
 }
 
 /// Converts the only result of a call into the response.

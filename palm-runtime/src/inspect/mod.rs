@@ -43,7 +43,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::cache::service::{self, Verb};
 use crate::discovery::{ControlVerb, IntoAddress, descriptor};
 use crate::message::proto::Descriptor;
-use crate::report::{Report, Role};
+use crate::report::{Report, ReportRequest, Role};
 use crate::socket::{Address, AddressError, Request, SocketOptions, probe};
 
 /// Time within which a component has to answer.
@@ -67,6 +67,7 @@ pub struct Inspector {
     first: Address,
     further: Vec<Address>,
     options: SocketOptions,
+    request: ReportRequest,
     connections: HashMap<Address, Request>,
 }
 
@@ -132,6 +133,7 @@ impl Inspector {
             first: address.into_address()?,
             further: Vec::new(),
             options: SocketOptions::default(),
+            request: ReportRequest::default(),
             connections: HashMap::new(),
         })
     }
@@ -140,6 +142,14 @@ impl Inspector {
     #[must_use]
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Asks also for the calls that components remember ([`Report::recent`]): those of which an id begins with `prefix`,
+    /// or all if it is empty. Default: reports are without calls.
+    #[must_use]
+    pub fn recent_calls(mut self, prefix: impl Into<String>) -> Self {
+        self.request.recent = Some(prefix.into());
         self
     }
 
@@ -158,7 +168,7 @@ impl Inspector {
     pub async fn inspect_first(&mut self) -> Answer {
         let address = self.first.clone();
         let connection = self.connections.remove(&address);
-        let (answer, connection) = ask(&address, connection, &self.options).await;
+        let (answer, connection) = ask(&address, connection, &self.options, &self.request).await;
         self.connections.extend(connection.map(|it| (address, it)));
         answer
     }
@@ -183,9 +193,9 @@ impl Inspector {
                 && let Some(address) = next.pop()
             {
                 let connection = connections.remove(&address);
-                let options = &self.options;
+                let (options, request) = (&self.options, &self.request);
                 asked.push(async move {
-                    let (answer, connection) = ask(&address, connection, options).await;
+                    let (answer, connection) = ask(&address, connection, options, request).await;
                     (address, answer, connection)
                 });
             }
@@ -234,6 +244,7 @@ async fn ask(
     address: &Address,
     connection: Option<Request>,
     options: &SocketOptions,
+    wanted: &ReportRequest,
 ) -> (Answer, Option<Request>) {
     let request = match connection {
         Some(request) => request,
@@ -250,7 +261,7 @@ async fn ask(
         }
     };
     let answer = async {
-        let body = ControlVerb::Inspect.request("_", Bytes::new());
+        let body = ControlVerb::Inspect.request("_", wanted.encode());
         let reply = request.request(body, ANSWER_TIMEOUT).await.ok()?;
         Some(match Report::decode(reply) {
             Ok(report) => Answer::Report(Box::new(report)),

@@ -40,6 +40,7 @@ use crate::log_limit::{LimitLog, UnknownLog};
 use crate::memory_trimmer::Trimmer;
 use crate::metrics::PartCounters;
 use crate::part::{Binding, Bypass, OpenError, Running, Setup};
+use crate::report::ReportRequest;
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
 use crate::stop::{FLUSH_TIMEOUT, Stop};
 
@@ -337,7 +338,10 @@ async fn handle(
     let outcome = match verb {
         ControlVerb::Cancel => cancel(state, message.payload()),
         ControlVerb::Offer => register(store, state, message.payload()),
-        ControlVerb::Inspect => Ok(state.report().await.encode()),
+        ControlVerb::Inspect => {
+            let request = ReportRequest::decode(message.payload().clone());
+            Ok(state.report(&request).await.encode())
+        }
     };
     match outcome {
         Ok(reply) => Ok(Handled::Reply(reply)),

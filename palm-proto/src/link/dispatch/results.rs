@@ -121,6 +121,13 @@ impl Dispatch {
         self.task(id).map(|task| &task.frame)
     }
 
+    /// Returns how often a task that has not ended was delivered to a worker, without returned deliveries.
+    pub fn deliveries(&self, id: TaskId) -> u32 {
+        self.tasks
+            .get(&id)
+            .map_or(1, |task| task.holders.len() as u32)
+    }
+
     /// Returns the message of a task that has not ended, if none of its results was passed on.
     pub fn unanswered(&mut self, id: TaskId) -> Option<Bytes> {
         let task = self.task(id).filter(|task| task.passed_on == 0);

@@ -87,7 +87,10 @@ pub enum SessionEvent {
         is_settled: bool,
     },
     /// The peer, a master, asks for a report: see [`Session::send_report`].
-    ReportWanted,
+    ReportWanted {
+        /// Whether the report is to contain recent calls.
+        calls: bool,
+    },
     /// The peer, a worker, has sent its encoded report.
     Report(Bytes),
     /// The peer or this side has refused to continue the session, which is over.
@@ -343,9 +346,11 @@ impl Session {
         self.times.durations()
     }
 
-    /// Asks the peer, a worker, for a report. A worker of an earlier version does not answer.
-    pub fn request_report(&mut self) {
+    /// Asks the peer, a worker, for a report, with its recent calls if `calls`. A worker of an earlier version does not
+    /// answer.
+    pub fn request_report(&mut self, calls: bool) {
         self.due.wants_report = true;
+        self.due.wants_calls |= calls;
     }
 
     /// Sends the encoded report of this worker, which its master has asked for.
@@ -625,7 +630,8 @@ impl Session {
             self.due.resend = true;
         }
         if header.wants_report {
-            events.push(SessionEvent::ReportWanted);
+            let calls = header.wants_calls;
+            events.push(SessionEvent::ReportWanted { calls });
         }
         if !header.report.is_empty() {
             events.push(SessionEvent::Report(header.report.clone()));
@@ -851,6 +857,7 @@ impl Session {
             answer: probe,
             resend: self.due.resend,
             wants_report: self.due.wants_report,
+            wants_calls: self.due.wants_calls,
             report: match self.is_open {
                 true => std::mem::take(&mut self.report),
                 false => Bytes::new(),

@@ -34,6 +34,8 @@ pub(super) struct DueFlags {
     pub(super) notice: bool,
     /// The peer is asked for a report.
     pub(super) wants_report: bool,
+    /// The report is to contain recent calls.
+    pub(super) wants_calls: bool,
 }
 
 impl DueFlags {

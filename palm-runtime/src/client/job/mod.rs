@@ -12,6 +12,7 @@
 //! links, [`Job::expect_answers`] sets the end, and the window counts answers.
 
 mod send;
+mod span;
 mod timer;
 mod window;
 
@@ -30,6 +31,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use self::send::Precheck;
+use self::span::JobSpan;
 use self::timer::LazyTimer;
 use self::window::SendWindow;
 use crate::call_slots::{self, Deadlock};
@@ -99,9 +101,13 @@ pub struct Job<'a, Value = Bytes> {
     timeout: Duration,
     /// Limit on each call.
     deadline: Option<Duration>,
-    /// Headers of all messages, and their encoding.
     headers: Headers,
-    encoded_headers: Vec<u8>,
+    /// The headers and the trace, encoded.
+    more: Vec<u8>,
+    /// The trace, encoded.
+    trace: Vec<u8>,
+    /// Ends with the job.
+    _span: JobSpan,
     idle: LazyTimer,
     /// Inputs that were abandoned and are not reported yet.
     lost: std::vec::IntoIter<u64>,
@@ -157,11 +163,13 @@ impl<'a, Value> Job<'a, Value> {
         let topic = client.0.answers.register(call);
         let timeout = client.0.timeout;
         let headers = client.0.headers.clone();
-        let encoded_headers = client.0.encoded_headers.clone();
         let (steps, failed) = match steps.into_steps() {
             Ok(steps) => (Some(steps), None),
             Err(error) => (None, Some(error.into())),
         };
+        let span = JobSpan::begin(steps.as_ref().map_or("", |steps| steps.text()), &topic.text);
+        let trace = span.trace();
+        let more = [&client.0.encoded_headers[..], &trace].concat();
         Self {
             client,
             steps,
@@ -199,7 +207,9 @@ impl<'a, Value> Job<'a, Value> {
             timeout,
             deadline: None,
             headers,
-            encoded_headers,
+            more,
+            trace,
+            _span: span,
             idle: LazyTimer::default(),
             lost: Vec::new().into_iter(),
             completed: 0,
@@ -246,7 +256,7 @@ impl<'a, Value> Job<'a, Value> {
     /// ([`ClientBuilder::header`](crate::ClientBuilder::header)).
     pub fn header(mut self, name: impl Into<ByteString>, value: impl Into<ByteString>) -> Self {
         self.headers.insert(name, value);
-        self.encoded_headers = self.headers.encode();
+        self.more = [self.headers.encode(), self.trace.clone()].concat();
         self
     }
 

@@ -148,7 +148,7 @@ impl<Value> Job<'_, Value> {
                 .map(|time| Deadline::after(time, clock::wall()));
             let share = is_tracked.then(|| Share::from_input(number));
             let mut memory = [0; 40];
-            let extensions = extensions(deadline, share, &self.encoded_headers, &mut memory);
+            let extensions = extensions(deadline, share, &self.more, &mut memory);
             let (topic, id) = (&self.topic.text, &self.id);
             let (content, len) = self
                 .client

@@ -102,8 +102,8 @@ pub(crate) struct LinkClient {
     reporter: OnceLock<WorkerReporter>,
 }
 
-/// Returns what a worker reports to its master.
-struct WorkerReporter(Box<dyn Fn() -> Option<WorkerState> + Send + Sync>);
+/// Returns what a worker reports to its master; its argument says whether the recent calls are wanted.
+struct WorkerReporter(Box<dyn Fn(bool) -> Option<WorkerState> + Send + Sync>);
 
 impl std::fmt::Debug for WorkerReporter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -771,7 +771,7 @@ impl LinkClient {
                             cancellations.cancel(&list);
                         }
                     }
-                    SessionEvent::ReportWanted => self.send_report(state),
+                    SessionEvent::ReportWanted { calls } => self.send_report(state, calls),
                     SessionEvent::Report(_) => {}
                     SessionEvent::Draining => state.handle_draining(),
                     SessionEvent::Finished => state.peer_finished = true,
@@ -802,12 +802,12 @@ impl LinkClient {
         self.changed.notify_waiters();
     }
 
-    /// Sends the report of this worker with the next header, if it has one.
-    fn send_report(&self, state: &mut ClientState) {
+    /// Sends the report of this worker with the next header, if it has one, with its recent calls if `calls`.
+    fn send_report(&self, state: &mut ClientState, calls: bool) {
         let report = self
             .reporter
             .get()
-            .and_then(|WorkerReporter(report)| report());
+            .and_then(|WorkerReporter(report)| report(calls));
         let Some(WorkerState {
             mut worker,
             functions,
@@ -826,7 +826,7 @@ impl LinkClient {
     /// Sets what this worker reports to its master when it is asked. Only the first call has an effect.
     pub(crate) fn set_reporter(
         &self,
-        reporter: impl Fn() -> Option<WorkerState> + Send + Sync + 'static,
+        reporter: impl Fn(bool) -> Option<WorkerState> + Send + Sync + 'static,
     ) {
         let _ = self.reporter.set(WorkerReporter(Box::new(reporter)));
     }

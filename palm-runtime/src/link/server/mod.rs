@@ -47,7 +47,9 @@ use crate::log_limit::LimitLog;
 use crate::message::Batch;
 use crate::message::proto::{Function, LinkHeader};
 use crate::socket::{Frames, RouterSender};
+use crate::trace::RecentCalls;
 
+mod deliveries;
 mod handshake;
 mod output;
 mod peer;
@@ -61,6 +63,7 @@ mod timers;
 
 pub(crate) use timers::TICK;
 
+use deliveries::Deliveries;
 use handshake::MAX_HELLOS_BYTES;
 use output::ServerOutput;
 use peer::{LinkPeer, PeerRole, SessionEnd};
@@ -135,6 +138,7 @@ struct ServerState {
     callers: HashMap<Arc<str>, u32>,
     last_key: PeerKey,
     dispatch: Dispatch,
+    deliveries: Deliveries,
     failed: Vec<FailedTask>,
     /// The number of waiting tasks beyond which further ones were not accepted, if there are further ones.
     blocked_beyond: Option<usize>,
@@ -201,6 +205,7 @@ impl LinkServer {
                 callers: HashMap::new(),
                 last_key: 0,
                 dispatch,
+                deliveries: Deliveries::default(),
                 failed: Vec::new(),
                 blocked_beyond: None,
                 paused_flows: PausedFlows::default(),
@@ -249,6 +254,11 @@ impl LinkServer {
 
     pub(crate) fn options(&self) -> &LinkOptions {
         &self.options
+    }
+
+    /// Records the deliveries of tasks to workers as those of `component`, and adds them to its recent calls.
+    pub(crate) fn record_deliveries(&self, component: &str, recent: Arc<RecentCalls>) {
+        self.state().deliveries.set_owner(component, recent);
     }
 
     /// Returns the random number that identifies this run of the component.
@@ -408,7 +418,7 @@ impl LinkServer {
             match event {
                 SessionEvent::Opened => state.restore(key, now),
                 SessionEvent::Messages(item) if is_worker => {
-                    let outcome = state.results(key, item, &mut batches);
+                    let outcome = state.results(key, item, &mut batches, now);
                     finished += outcome.finished;
                     self.strays.fetch_add(outcome.strays, Ordering::Relaxed);
                     state
@@ -434,7 +444,7 @@ impl LinkServer {
                 SessionEvent::Forgotten
                 | SessionEvent::SubscriptionsReady
                 | SessionEvent::Cancelled(_)
-                | SessionEvent::ReportWanted
+                | SessionEvent::ReportWanted { .. }
                 | SessionEvent::Report(_) => {}
                 SessionEvent::Closed { .. } => {
                     state.log_end(key, "left", now);
@@ -772,6 +782,7 @@ impl ServerState {
             PeerRole::Worker { .. } => {
                 self.connected_workers -= usize::from(peer.is_alive());
                 self.dispatch.remove_worker(peer.key, &mut self.failed);
+                self.deliveries.lose(peer.key);
                 None
             }
             PeerRole::Consumer {

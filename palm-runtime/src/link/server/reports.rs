@@ -100,14 +100,14 @@ pub(crate) struct LinkReport {
 }
 
 impl LinkServer {
-    /// Asks workers for reports from now on, for [`OBSERVED_TIME`]. If they were not asked before, waits until they have
-    /// reported, at most for [`REPORT_TIMEOUT`]. Cancel safe.
-    pub(crate) async fn observe(&self) {
+    /// Asks workers for reports from now on, for [`OBSERVED_TIME`]. If they were not asked before, or are asked for their
+    /// recent `calls`, waits until they have reported, at most for [`REPORT_TIMEOUT`]. Cancel safe.
+    pub(crate) async fn observe(&self, calls: bool) {
         let now = self.now();
         {
             let mut state = self.state();
             let until = state.inspection.observed_until.replace(now + OBSERVED_TIME);
-            if until.is_some_and(|until| now < until) {
+            if !calls && until.is_some_and(|until| now < until) {
                 return;
             }
             state.inspection.requested_at = Some(now);
@@ -116,7 +116,7 @@ impl LinkServer {
             } = &mut *state;
             let workers = peers.values_mut().filter(|peer| peer.reports());
             for peer in workers {
-                peer.session.request_report();
+                peer.session.request_report(calls);
                 peer.schedule(scheduled);
             }
             self.flush(&mut state, now);

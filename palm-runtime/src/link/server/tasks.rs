@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::deliveries::DeliveryEnd;
 use super::{LinkPeer, LinkServer, PeerKey, ServerState};
 use crate::fair_queue::{Flow, FlowKey, Usage};
 #[cfg(feature = "http")]
@@ -250,6 +251,7 @@ fn with_incomplete_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
 impl ServerState {
     /// Queues tasks, and assigns as many as workers have credit for.
     fn submit(&mut self, batch: Batch, flow: Flow, now: Instant) {
+        self.deliveries.submit(&batch, now);
         self.dispatch.submit(batch, flow, &mut self.failed);
         self.assign(now);
     }
@@ -261,6 +263,10 @@ impl ServerState {
         {
             self.assigned_task_bytes += memory_bytes(batch.len(), batch.bytes());
             if let Some(peer) = self.peers.get_mut(&key) {
+                let delivery = (first, self.dispatch.deliveries(first));
+                let batch = self
+                    .deliveries
+                    .begin((key, &peer.name), delivery, batch, now);
                 let item = TaggedBatch::from_batch(TASK_TAG_STEP * first, TASK_TAG_STEP, batch);
                 peer.session.submit(item, now);
                 peer.schedule(&mut self.scheduled);
@@ -285,6 +291,7 @@ impl ServerState {
         key: PeerKey,
         item: TaggedBatch,
         batches: &mut Vec<Batch>,
+        now: Instant,
     ) -> ResultsOutcome {
         let TaggedBatch {
             mut tag,
@@ -295,9 +302,10 @@ impl ServerState {
         let is_last = |tag: u64| tag & 1 == 1;
         let are_last = is_last(tag) && (step == TASK_TAG_STEP || batch.len() == 1);
         if are_last && batch.sizes().all(|it| it > 0) {
-            let finished = self
-                .dispatch
-                .finish_range(key, tag / TASK_TAG_STEP, batch.len());
+            let first = tag / TASK_TAG_STEP;
+            let finished = self.dispatch.finish_range(key, first, batch.len());
+            self.deliveries
+                .end(first, finished, DeliveryEnd::Completed, now);
             outcome.finished = finished;
             if finished == batch.len() {
                 batches.push(batch);
@@ -334,8 +342,10 @@ impl ServerState {
                 outcome.strays += 1;
             } else if is_last(tag) {
                 outcome.finished += usize::from(self.dispatch.finish(key, task));
+                self.deliveries.end(task, 1, DeliveryEnd::Completed, now);
             } else if is_empty && returns_tasks {
                 self.dispatch.return_task(key, task);
+                self.deliveries.end(task, 1, DeliveryEnd::Returned, now);
             }
             tag = tag.wrapping_add(step);
         }

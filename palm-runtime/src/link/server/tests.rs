@@ -103,7 +103,7 @@ impl Remote {
                 | SessionEvent::Finished
                 | SessionEvent::Cancelled(_)
                 | SessionEvent::SubscriptionsReady
-                | SessionEvent::ReportWanted
+                | SessionEvent::ReportWanted { .. }
                 | SessionEvent::Report(_) => {}
             }
         }

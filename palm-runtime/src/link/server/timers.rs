@@ -42,7 +42,7 @@ impl LinkServer {
             let is_waited_for = match peer.role {
                 PeerRole::Worker { .. } => {
                     if wants_reports && peer.is_alive() {
-                        peer.session.request_report();
+                        peer.session.request_report(false);
                         peer.schedule(scheduled);
                     }
                     tasks_wait && peer.is_alive() && peer.session.credit() == 0
@@ -151,6 +151,7 @@ impl ServerState {
                 self.connected_workers -= 1;
                 peer.redelivered += self.dispatch.load(peer.key) as u64;
                 self.dispatch.lose_worker(peer.key, loss, &mut self.failed);
+                self.deliveries.lose(key);
             } else {
                 self.log_end(key, "lost", now);
             }

@@ -188,7 +188,7 @@ impl LinkedTasks {
         link.set_task_limit(outlet.remaining() as u64);
         opened.state.report_link(Role::Master, Vec::new(), &link);
         let state = Arc::downgrade(&opened.state);
-        link.set_reporter(move || state.upgrade()?.worker_report());
+        link.set_reporter(move |calls| state.upgrade()?.worker_report(calls));
         self.transport
             .send_replace(Some(WorkerTransport::Link(link.clone())));
         let forward = TaskForwarder {

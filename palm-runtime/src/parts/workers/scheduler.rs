@@ -22,7 +22,9 @@ use crate::message::{Batch, Message};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inlet, Outlet, Stop};
 use crate::parts::pending_replies::PendingReplies;
+use crate::report::{RecentCall, Work};
 use crate::socket::{Push, SocketClosed};
+use crate::trace;
 
 /// Tasks that are not assigned to a worker yet, each with the flow of its client.
 pub(super) type TaskBacklog = VecDeque<(Flow, Batch)>;
@@ -381,12 +383,25 @@ impl TaskScheduler<'_> {
         self.fail_tasks(&mut tasks, &legacy).await;
     }
 
+    /// Adds a task that failed to the recent calls of the component.
+    fn remember(&self, task: &Message, failure: &CallFailure) {
+        let function = trace::called(task);
+        let (call, id) = (task.client(), task.cache());
+        let mut call = RecentCall::new(Work::Delivery, call, id, &function, task.stage());
+        let trace = task.trace().unwrap_or_default();
+        call.trace = trace.id().unwrap_or_default().to_owned();
+        call.begun_at = clock::wall();
+        call.failure = Some(failure.kind());
+        self.state.recent.record(call, trace.is_sampled());
+    }
+
     /// Answers a task with an error instead of assigning it.
     pub(super) async fn fail(&self, task: Bytes, failure: &CallFailure) {
         let Ok(message) = Message::decode(task) else {
             return;
         };
         log_failure(&message, failure);
+        self.remember(&message, failure);
         let failed = message.failed(self.name, failure);
         if let Some(replies) = self.replies {
             replies.answer(&failed.encode());

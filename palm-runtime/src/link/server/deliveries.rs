@@ -1,0 +1,202 @@
+//! The deliveries of tasks to workers, as spans and as recent calls.
+//!
+//! A master does not read the messages that it forwards, so deliveries are observed only while a subscriber listens for
+//! spans of calls. A delivery begins when a task is assigned, and ends with the last result of the task, or when its
+//! worker returns it or is lost.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tracing::Span;
+
+use crate::clock;
+use crate::failure::FailureKind;
+use crate::link::PeerKey;
+use crate::link::dispatch::TaskId;
+use crate::message::{Batch, BatchSizes, Message};
+use crate::report::{RecentCall, Work};
+use crate::trace::{self, RecentCalls, SpanEnd};
+
+/// The most tasks whose time of submission is remembered.
+const MAX_SUBMITTED: usize = 10_000;
+
+/// The deliveries that have not ended. Empty unless a subscriber listens.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    /// The name of the component, and the calls that it remembers.
+    owner: Option<(Arc<str>, Arc<RecentCalls>)>,
+    open: HashMap<TaskId, OpenDelivery>,
+    /// When each task that waits for its first delivery was submitted, by the hash of its message.
+    submitted: HashMap<u64, Instant>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct OpenDelivery {
+    worker: PeerKey,
+    span: Span,
+    begun: Instant,
+    call: RecentCall,
+    is_sampled: bool,
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeliveryEnd {
+    /// The worker has sent the last result.
+    Completed,
+    /// The worker has returned the task.
+    Returned,
+    /// The worker was lost.
+    Lost,
+}
+
+impl Deliveries {
+    /// Sets the component whose deliveries these are. Without it none is observed.
+    pub(super) fn set_owner(&mut self, component: &str, recent: Arc<RecentCalls>) {
+        self.owner = Some((component.into(), recent));
+    }
+
+    fn is_observed(&self) -> bool {
+        self.owner.is_some() && trace::is_enabled()
+    }
+
+    /// Returns whether no delivery is observed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn hash(&self, task: &Message) -> u64 {
+        let id = (task.client(), task.cache(), task.stage());
+        self.hasher.hash_one(id)
+    }
+
+    /// Remembers when tasks were submitted.
+    pub(super) fn submit(&mut self, batch: &Batch, now: Instant) {
+        if !self.is_observed() {
+            return;
+        }
+        if self.submitted.len() + batch.len() > MAX_SUBMITTED {
+            // Failed tasks leave their entries.
+            self.submitted.clear();
+        }
+        for task in batch.frames().flat_map(Message::decode) {
+            self.submitted.insert(self.hash(&task), now);
+        }
+    }
+
+    /// Begins the deliveries of tasks with consecutive ids to a worker. Returns the messages to send, whose traces
+    /// continue with the deliveries.
+    pub(super) fn begin(
+        &mut self,
+        (worker, name): (PeerKey, &str),
+        (first, delivery): (TaskId, u32),
+        batch: Batch,
+        now: Instant,
+    ) -> Batch {
+        if !self.is_observed() {
+            return batch;
+        }
+        let mut frames = Vec::with_capacity(batch.len());
+        for (id, frame) in (first..).zip(batch.frames()) {
+            let Ok(mut task) = Message::decode(frame.clone()) else {
+                frames.push(frame);
+                continue;
+            };
+            let submitted = self.submitted.remove(&self.hash(&task));
+            let waited = submitted.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            let opened = self.open(&mut task, (worker, name), delivery, (waited, now));
+            self.open.extend(opened.map(|opened| (id, opened)));
+            frames.push(task.into_frame());
+        }
+        join(frames).unwrap_or(batch)
+    }
+
+    fn open(
+        &self,
+        task: &mut Message,
+        (worker, name): (PeerKey, &str),
+        delivery: u32,
+        (waited, now): (Duration, Instant),
+    ) -> Option<OpenDelivery> {
+        let (component, _) = self.owner.as_ref()?;
+        let function = trace::called(task);
+        let mut call = RecentCall::new(
+            Work::Delivery,
+            task.client(),
+            task.cache(),
+            &function,
+            task.stage(),
+        );
+        let span = trace::delivery_span(component, name, task, delivery, waited);
+        let trace = task.trace().unwrap_or_default();
+        call.trace = trace.id().unwrap_or_default().to_owned();
+        call.begun_at = clock::wall();
+        call.waited = waited;
+        call.delivery = delivery;
+        name.clone_into(&mut call.worker);
+        Some(OpenDelivery {
+            worker,
+            span,
+            begun: now,
+            call,
+            is_sampled: trace.is_sampled(),
+        })
+    }
+
+    /// Ends the deliveries of tasks with consecutive ids.
+    pub(super) fn end(&mut self, first: TaskId, tasks: usize, end: DeliveryEnd, now: Instant) {
+        if self.is_empty() {
+            return;
+        }
+        for id in first..first + tasks as u64 {
+            if let Some(delivery) = self.open.remove(&id) {
+                self.record(delivery, end, now);
+            }
+        }
+    }
+
+    /// Ends all deliveries to a worker that was lost.
+    pub(super) fn lose(&mut self, worker: PeerKey) {
+        if self.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        let lost = self.open.extract_if(|_, it| it.worker == worker);
+        for (_, delivery) in lost.collect::<Vec<_>>() {
+            self.record(delivery, DeliveryEnd::Lost, now);
+        }
+    }
+
+    fn record(&self, delivery: OpenDelivery, end: DeliveryEnd, now: Instant) {
+        let worked = now.saturating_duration_since(delivery.begun);
+        let failure = match end {
+            DeliveryEnd::Completed => None,
+            DeliveryEnd::Returned => Some("the worker has returned the task"),
+            DeliveryEnd::Lost => Some("the worker was lost"),
+        };
+        trace::finish(&delivery.span, SpanEnd { worked, failure });
+        let mut call = delivery.call;
+        call.worked = worked;
+        call.failure = failure.map(|_| FailureKind::Unavailable);
+        if let Some((_, recent)) = &self.owner
+            && (failure.is_some()
+                || delivery.is_sampled
+                || recent.is_slow(call.waited + call.worked))
+        {
+            recent.record(call, delivery.is_sampled);
+        }
+    }
+}
+
+/// Joins the messages of a batch.
+fn join(frames: Vec<Bytes>) -> Option<Batch> {
+    if let [frame] = &frames[..] {
+        return Some(frame.clone().into());
+    }
+    let sizes = frames.iter().map(|frame| frame.len() as u32).collect();
+    Batch::from_sizes(frames.concat().into(), BatchSizes::new(sizes))
+}
