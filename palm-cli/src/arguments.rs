@@ -39,6 +39,11 @@ pub enum Command {
     Top(Start),
     /// Show the report of one component, or of the whole cluster.
     Inspect(Inspect),
+    /// Show the path of one call with the time of each step, or the calls that components remember.
+    ///
+    /// A component remembers its 64 slowest calls of the last minutes, its last 64 failed ones, and the last 64 that
+    /// are part of a sampled trace.
+    Trace(Trace),
     /// Show the components of a cluster and what waits between them, or those of a file.
     Graph(Graph),
     /// Call a function and write its result to standard output.
@@ -135,6 +140,19 @@ pub struct Inspect {
     #[command(flatten)]
     #[expect(missing_docs)]
     pub measure: Measure,
+}
+
+/// `palm trace`.
+#[derive(Debug, Args)]
+pub struct Trace {
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub start: Start,
+    /// The id of a call, of its message or of its trace, or the beginning of one. Without it, calls are listed.
+    pub call: Option<String>,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// What `palm graph` shows: a text with `://` is an address, and any other one a file.

@@ -8,6 +8,7 @@ pub mod cluster_file;
 mod documents;
 mod inspect;
 mod top;
+mod trace;
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -56,6 +57,14 @@ pub enum Failure {
     /// The key is not in the cache.
     #[error("the key `{0}` does not exist")]
     NoKey(String),
+    /// No component remembers the call.
+    #[error(
+        "no component remembers the call `{0}`: each keeps the slowest ones of the last minutes, and the last ones that failed or are part of a sampled trace"
+    )]
+    NoCall(String),
+    /// No component remembers any call.
+    #[error("no component remembers a call: none was made in the last minutes")]
+    NoCalls,
     /// A command that runs a cluster failed.
     #[cfg(target_os = "linux")]
     #[error(transparent)]
@@ -90,6 +99,7 @@ impl Failure {
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Inspect(inspect) => inspect::inspect(inspect).await,
+        Command::Trace(trace) => trace::trace(trace).await,
         Command::Top(start) => top::top(start).await,
         Command::Graph(graph) => inspect::graph(graph).await,
         Command::Call(call) => call::call(call).await,
@@ -133,6 +143,12 @@ fn chain(failure: &dyn Error) -> String {
         cause = source.source();
     }
     text
+}
+
+/// Writes a remark to standard error, which does not make the command fail.
+fn report_text(text: &str) {
+    // If standard error is closed, the remark is lost.
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Replaces control characters of each line.

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and time is an argument.
 
 mod bottleneck;
+pub mod path;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

@@ -4,3 +4,4 @@ pub mod dot;
 pub mod graph;
 pub mod json;
 pub mod table;
+pub mod trace;

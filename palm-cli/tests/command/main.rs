@@ -357,3 +357,40 @@ fn completions_and_manual_pages_are_generated() {
         assert!(page.contains(".TH palm"), "{page}");
     });
 }
+
+#[test]
+fn trace_lists_calls_and_shows_the_path_of_one() {
+    check(async {
+        let (cluster, address) = server().await;
+        let (code, _, stderr) = palm(&["trace", &address], b"").await;
+        assert_eq!(code, 1);
+        assert!(stderr.contains("no component remembers a call"), "{stderr}");
+        succeed(&["call", "text.double", "x", "-a", &address], b"").await;
+        let (code, ..) = palm(&["call", "text.double", "", "-a", &address], b"").await;
+        assert_eq!(code, 1);
+
+        let calls = succeed(&["trace", &address], b"").await;
+        let outcomes: Vec<_> = calls
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().nth(1).unwrap())
+            .collect();
+        assert_eq!(outcomes, ["failed", "completed"], "{calls}");
+        let failed = calls.lines().nth(1).unwrap();
+        let id = failed.split_whitespace().next().unwrap();
+
+        let path = succeed(&["trace", &address, id], b"").await;
+        for expected in ["text", "step", "text.double", "Failed"] {
+            assert!(path.contains(expected), "{path}");
+        }
+        let json = succeed(&["trace", &address, id, "-o", "json"], b"").await;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), 1, "{json}");
+        assert_eq!(json[0]["failure"], "Failed");
+
+        let (code, _, stderr) = palm(&["trace", &address, "other"], b"").await;
+        assert_eq!(code, 1);
+        assert!(stderr.contains("`other`"), "{stderr}");
+        cluster.shutdown().await.unwrap();
+    });
+}
