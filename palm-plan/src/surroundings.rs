@@ -265,10 +265,9 @@ impl Check<'_> {
                     .option_problem(kind, name, option.value.get_ref())
             {
                 let message = format!("the option `{name}` of a {kind}: {problem}");
-                self.mistakes.push(Mistake::new(
-                    Code::InvalidOptions,
-                    option.span.clone(),
-                    message,
+                let mistake = Mistake::new(Code::InvalidOptions, option.span.clone(), message);
+                self.mistakes.push(mistake.help(
+                    "options of the program's own constructor are arguments, such as `args = [\"--quality\", \"80\"]`",
                 ));
             }
         }
