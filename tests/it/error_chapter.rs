@@ -2,22 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::documents::{Source, assert_none, read, sources, variants};
+use super::documents::{Source, assert_none, path, read, sources, variants};
 
 const CHAPTER: &str = "docs/book/src/errors.md";
 
 /// A variant of an error, and its message with `..` in place of values; `None` if it is that of its cause.
 type ErrorVariant = (String, Option<String>);
 
+/// The crates of the command `palm`. Its errors are texts for its users, which the program shows with what to do.
+const COMMAND: [&str; 3] = ["palm-cli/", "palm-plan/", "palm-runner/"];
+
 /// Returns the enums whose names end with `Error` or `Fault` and that begin with `visibility`, with their variants.
+///
+/// The crates of the command are left out.
 fn error_enums(visibility: &str) -> BTreeMap<String, Vec<ErrorVariant>> {
     let begin = format!("\n{visibility} enum ");
     let mut found = BTreeMap::new();
-    for file in sources()
-        .iter()
-        .filter(|file| !file.ends_with("message/proto.rs"))
-    {
-        let text = std::fs::read_to_string(file).unwrap();
+    for file in sources() {
+        let inside = file.strip_prefix(path("")).unwrap();
+        let is_of_command = COMMAND.iter().any(|krate| inside.starts_with(krate));
+        if is_of_command || file.ends_with("message/proto.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
         for definition in text.split(&begin).skip(1) {
             let is_end = |char: char| !char.is_alphanumeric();
             let name = definition.split(is_end).next().unwrap();

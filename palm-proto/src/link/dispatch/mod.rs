@@ -197,7 +197,7 @@ impl Dispatch {
 
     /// Returns whether further tasks are accepted: a worker may be assigned one, or fewer than `ahead` wait.
     ///
-    /// Tasks that no connected worker can run count up to [`MAX_UNASSIGNABLE`], so that they do not keep out tasks for
+    /// Tasks that no connected worker can run count up to 8,000 messages and 48 MiB, so that they do not keep out tasks for
     /// connected workers. [`submit`](Self::submit) rejects further ones.
     #[inline]
     pub fn accepts(&self, ahead: usize) -> bool {
