@@ -7,7 +7,9 @@ use tracing::field::{Empty, display};
 use tracing::{Level, Span, debug_span, span_enabled};
 
 use super::continue_trace;
-use crate::message::{Message, Trace};
+use crate::message::Message;
+#[cfg(feature = "http")]
+use crate::message::Trace;
 
 /// Returns whether a subscriber may be interested in spans of calls.
 #[inline]
@@ -35,8 +37,8 @@ pub(crate) fn call_span(steps: &str) -> Span {
     )
 }
 
-#[cfg(feature = "http")]
 /// Begins the span of an HTTP request for `steps`, as a child of the span in `trace`, which it replaces.
+#[cfg(feature = "http")]
 pub(crate) fn request_span(component: &str, steps: &str, trace: &mut Trace) -> Span {
     let span = debug_span!(
         target: "palm::trace",
