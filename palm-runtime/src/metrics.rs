@@ -21,6 +21,7 @@ pub(crate) struct PartCounters {
     bytes: AtomicU64,
     errors: AtomicU64,
     dropped: AtomicU64,
+    late: AtomicU64,
     /// Messages that the part has taken and not passed on, and their bytes.
     held_messages: AtomicU64,
     held_bytes: AtomicU64,
@@ -58,6 +59,11 @@ impl PartCounters {
 
     pub(crate) fn count_error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a call that was not done in time.
+    pub(crate) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_dropped(&self, messages: usize) {
@@ -174,6 +180,7 @@ impl ComponentCounters {
             part.bytes = load(&counters.bytes);
             part.errors = load(&counters.errors);
             part.dropped = load(&counters.dropped);
+            part.late = load(&counters.late);
             if let Some(queue) = &entry.queue {
                 part.queue = queue.backlog();
             }

@@ -89,6 +89,7 @@ fn part(part: &Part) -> Value {
         "bytes": part.bytes,
         "errors": part.errors,
         "dropped": part.dropped,
+        "late": part.late,
         "queue": backlog(&part.queue),
         "held": backlog(&part.held),
     })

@@ -970,6 +970,9 @@ pub struct PartReport {
     /// What the part has taken from its queue or socket and not passed on, besides calls that run.
     #[prost(message, optional, tag = "7")]
     pub held: ::core::option::Option<Backlog>,
+    /// Calls that failed because they were not done in time: past their deadline, or beyond the limit of their method.
+    #[prost(uint64, tag = "8")]
+    pub late: u64,
 }
 /// A function of a component.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1226,6 +1229,9 @@ pub struct WorkerReport {
     /// Recent calls, if the master asks for them.
     #[prost(message, repeated, tag = "16")]
     pub recent: ::prost::alloc::vec::Vec<RecentCall>,
+    /// Calls that failed because they were not done in time.
+    #[prost(uint64, tag = "17")]
+    pub late: u64,
 }
 /// A call that a component remembers because it was slow, failed, or is part of a sampled trace.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

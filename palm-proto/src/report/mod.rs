@@ -151,6 +151,8 @@ pub struct Part {
     pub queue: Backlog,
     /// What the part has taken from its queue or socket and not passed on, besides calls that run.
     pub held: Backlog,
+    /// Calls that failed because they were not done in time: past their deadline, or beyond the limit of their method.
+    pub late: u64,
 }
 
 /// The counters and durations of one function.
@@ -299,6 +301,8 @@ pub struct Worker {
     pub calls: u64,
     /// Calls that failed.
     pub errors: u64,
+    /// Calls that failed because they were not done in time.
+    pub late: u64,
     /// The run time of all completed calls together.
     pub worked: Duration,
     /// Time since the worker made the report.
@@ -337,6 +341,7 @@ impl Worker {
             results: 0,
             calls: 0,
             errors: 0,
+            late: 0,
             worked: Duration::ZERO,
             age: Duration::ZERO,
             recent: Vec::new(),

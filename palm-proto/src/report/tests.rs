@@ -41,6 +41,7 @@ fn worker() -> Worker {
         results: 9,
         calls: 10,
         errors: 11,
+        late: 14,
         worked: Duration::from_micros(12),
         age: Duration::from_micros(13),
         recent: vec![RecentCall::new(Work::Step, "call", "id", "a.b", 0)],
@@ -55,6 +56,7 @@ fn report_survives_the_wire() {
     sent.tasks = Backlog::new(1, 2).with_limits(3, 4);
     sent.legacy.tasks = 5;
     sent.recent = vec![RecentCall::new(Work::Request, "call", "id", "a.b", 0)];
+    sent.parts[0].late = 6;
     sent.functions = vec![Function {
         name: "resize".to_owned(),
         calls: 2,

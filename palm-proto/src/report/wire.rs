@@ -192,6 +192,7 @@ impl Part {
             dropped: self.dropped,
             queue: self.queue.to_wire(),
             held: self.held.to_wire(),
+            late: self.late,
         }
     }
 
@@ -204,6 +205,7 @@ impl Part {
             dropped: wire.dropped,
             queue: Backlog::from_wire(wire.queue),
             held: Backlog::from_wire(wire.held),
+            late: wire.late,
         }
     }
 }
@@ -327,6 +329,7 @@ impl Worker {
             errors: self.errors,
             worked_us: micros(self.worked),
             recent: self.recent.iter().map(RecentCall::to_wire).collect(),
+            late: self.late,
         }
     }
 
@@ -345,6 +348,7 @@ impl Worker {
             calls: wire.calls,
             errors: wire.errors,
             worked: Duration::from_micros(wire.worked_us),
+            late: wire.late,
             age: Duration::from_micros(wire.age_us),
             recent: wire.recent.into_iter().map(RecentCall::from_wire).collect(),
         }

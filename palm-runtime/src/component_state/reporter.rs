@@ -120,6 +120,7 @@ impl Reporter {
         worker.running = sum(|it| it.running);
         worker.calls = sum(|it| it.calls);
         worker.errors = sum(|it| it.errors);
+        worker.late = self.counters.parts().iter().map(|part| part.late).sum();
         worker.worked = functions.iter().map(|it| it.working.sum()).sum();
         let called = functions.into_iter().filter(|function| function.calls > 0);
         WorkerState::new(worker, called.collect())

@@ -89,6 +89,9 @@ impl ResultSender {
             }
             Outcome::Failed(failure) => {
                 self.counters.count_error();
+                if failure.kind() == FailureKind::DeadlineExceeded {
+                    self.counters.count_late();
+                }
                 self.log_failure(&message, &failure);
                 message = message.failed(&self.context.name, &failure);
                 let (results, rest) = completion.rest();
