@@ -22,7 +22,7 @@
 //! | test components | [`testing`]; chapter: [`guide::testing`] |
 //! | find the cause of an error | [`guide::errors`] |
 //! | write a peer in another language | [`guide::protocol`] |
-//! | observe a component, or a cluster | chapter: [`guide::observe`]; [`inspect`](mod@inspect), [`report`], [`trace`], [`logging`], [`ComponentHandle::metrics`], [`components`] |
+//! | observe a component, or a cluster | chapter: [`guide::observe`]; [`inspect`](mod@inspect), [`report`], [`trace`], [`logging`], [`ComponentHandle::metrics`], [`components`]; with the feature `monitor`: `monitor` |
 
 #[cfg(feature = "json")]
 pub use palm_runtime::Json;
@@ -34,6 +34,8 @@ pub use palm_runtime::PalmError;
 pub use palm_runtime::http;
 #[cfg(feature = "logging")]
 pub use palm_runtime::logging;
+#[cfg(feature = "monitor")]
+pub use palm_runtime::monitor;
 pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, BoxMethod, ByteString, Bytes, Cache, CacheError,
     CacheLimits, CallError, CallFailure, Change, ChangeLog, Client, ClientBuilder, CodecError,

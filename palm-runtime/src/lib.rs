@@ -39,6 +39,8 @@ pub mod macro_support;
 mod memory_trimmer;
 mod method;
 mod metrics;
+#[cfg(feature = "monitor")]
+pub mod monitor;
 mod network;
 mod options;
 pub mod part;

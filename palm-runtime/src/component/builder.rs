@@ -375,6 +375,40 @@ impl<C, K: HasWorkers> Builder<C, K> {
     }
 }
 
+#[cfg(feature = "monitor")]
+impl<C, K: Kind> Builder<C, K> {
+    /// Serves metrics for Prometheus and health checks over HTTP at `listener`, an address such as
+    /// `"127.0.0.1:9600"`. [`monitor`](mod@crate::monitor) describes the paths.
+    ///
+    /// Components of one process with the same address share it. Default: the address in the environment variable
+    /// `PALM_MONITOR`, and no monitor if it is not set. The URL is announced as `monitor_address`.
+    pub fn monitor(mut self, listener: impl Into<Listener>) -> Self {
+        self.settings.monitor.set(listener.into());
+        self
+    }
+}
+
+/// A builder in a build of palm with the feature `monitor`, which this one is not.
+#[cfg(not(feature = "monitor"))]
+#[diagnostic::on_unimplemented(
+    message = "a monitor needs the feature `monitor` of palm",
+    label = "the feature `monitor` is not enabled",
+    note = "add `features = [\"monitor\"]` to the dependency in Cargo.toml"
+)]
+pub trait MonitorFeature {}
+
+/// Exists for the compile error that names the feature.
+#[cfg(not(feature = "monitor"))]
+#[doc(hidden)]
+impl<C, K: Kind> Builder<C, K> {
+    pub fn monitor<L>(self, _: L) -> Self
+    where
+        Self: MonitorFeature,
+    {
+        self
+    }
+}
+
 /// A builder in a build of palm with the feature `http`, which this one is not.
 #[cfg(not(feature = "http"))]
 #[diagnostic::on_unimplemented(

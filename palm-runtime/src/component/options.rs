@@ -7,6 +7,8 @@ use std::marker::PhantomData;
 use super::builder::{self, Builder};
 use super::kind::{Hub, Kind, Master, Pipeline, Server, Sink, Worker};
 use super::settings::Settings;
+#[cfg(feature = "monitor")]
+use crate::options::value::read;
 use crate::options::value::{Described, Value};
 use crate::options::{assign, describe};
 
@@ -67,6 +69,13 @@ impl<K: Kind> ComponentOptions<K> {
     fn known() -> Vec<Described> {
         let mut list = describe::<Settings>();
         builder::describe_options(K::HAS, &mut list);
+        #[cfg(feature = "monitor")]
+        list.push(Described {
+            name: MONITOR.to_owned(),
+            doc: "Serves metrics for Prometheus and health checks over HTTP at this address, such as `127.0.0.1:9600`. \
+                  Default: no monitor.",
+            form: "ADDRESS",
+        });
         list
     }
 
@@ -77,13 +86,23 @@ impl<K: Kind> ComponentOptions<K> {
     }
 }
 
+const CHECKED: &str = "options are checked when they are read";
+
 fn is_setting(name: &str) -> bool {
     describe::<Settings>()
         .iter()
         .any(|setting| setting.name == name)
 }
 
+/// The option with the address of the monitor. It is data, although its method takes any listener.
+#[cfg(feature = "monitor")]
+const MONITOR: &str = "monitor";
+
 fn check(name: &str, value: &Value) -> Result<(), String> {
+    #[cfg(feature = "monitor")]
+    if name == MONITOR {
+        return read::<String>(name, value).map(drop);
+    }
     match is_setting(name) {
         true => assign(&mut Settings::default(), name, value),
         false => builder::check_option(name, value),
@@ -95,11 +114,17 @@ impl<C, K: Kind> Builder<C, K> {
     /// keep their value. Features `serde` and `clap`.
     pub fn options(mut self, options: ComponentOptions<K>) -> Self {
         for (name, value) in &options.values {
+            #[cfg(feature = "monitor")]
+            if name == MONITOR {
+                let address = read::<String>(name, value);
+                self.settings.monitor.set(address.expect(CHECKED).into());
+                continue;
+            }
             let set = match is_setting(name) {
                 true => assign(&mut self.settings, name, value),
                 false => builder::assign_option(&mut self, name, value),
             };
-            set.expect("options are checked when they are read");
+            set.expect(CHECKED);
         }
         self
     }

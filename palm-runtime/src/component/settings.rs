@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cache::{ErasedStore, KeyValue, MemoryStore};
+#[cfg(feature = "monitor")]
+use crate::http::Listener;
 
 /// Passes the options that all components share to a rule of [`options!`](crate::options::options), which declares the
 /// struct here, and the methods of builders and templates there.
@@ -55,7 +57,35 @@ settings! {
         /// The options that all components share. Methods of builders and templates set them.
         #[derive(Clone, Debug)]
         pub(super)
-    ] Settings [store: Store = Store::new(MemoryStore::default()),]
+    ] Settings [
+        store: Store = Store::new(MemoryStore::default()),
+        /// Where metrics and health are served, if the program or the environment says so.
+        #[cfg_attr(not(feature = "monitor"), allow(dead_code, reason = "there is no monitor"))]
+        monitor: MonitorAddress = MonitorAddress::default(),
+    ]
+}
+
+/// The address of a monitor, as it was configured.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MonitorAddress(#[cfg(feature = "monitor")] Option<Listener>);
+
+#[cfg(feature = "monitor")]
+impl MonitorAddress {
+    /// The environment variable with the address of components that have none.
+    const VARIABLE: &str = "PALM_MONITOR";
+
+    pub(super) fn set(&mut self, listener: Listener) {
+        self.0 = Some(listener);
+    }
+
+    /// Returns the configured listener, or that of the environment.
+    pub(super) fn listener(&self) -> Option<Listener> {
+        let of_environment = || {
+            let address = std::env::var(Self::VARIABLE).ok()?;
+            (!address.is_empty()).then(|| Listener::new(address))
+        };
+        self.0.clone().or_else(of_environment)
+    }
 }
 
 /// The store of a component's cache.

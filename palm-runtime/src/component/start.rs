@@ -121,6 +121,8 @@ impl ServerTemplate {
     }
 
     async fn open(mut self) -> std::result::Result<ComponentHandle, StartError> {
+        #[cfg(feature = "monitor")]
+        self.add_monitor();
         self.check()?;
         clock::detect_pause();
         let store = ComponentStore::new(self.settings.store.0.clone(), self.settings.cache_limits);

@@ -7,6 +7,10 @@ use super::part_registration::{InboundEntry, OutboundEntry, PartRegistration, Pa
 use super::settings::{Settings, Store, settings};
 use crate::cache::{Cache, KeyValue};
 use crate::component_kind::ComponentKind;
+#[cfg(feature = "monitor")]
+use crate::http::Listener;
+#[cfg(feature = "monitor")]
+use crate::monitor::MonitorService;
 use crate::part::{Bypass, Inbound, Outbound};
 use crate::router::RouteEntry;
 
@@ -73,6 +77,14 @@ impl ServerTemplate {
     pub fn cache(mut self, store: impl KeyValue) -> Self {
         self.settings.store = Store::new(store);
         self
+    }
+
+    /// Adds the part that serves metrics and health, if an address is configured.
+    #[cfg(feature = "monitor")]
+    pub(super) fn add_monitor(&mut self) {
+        if let Some(listener) = self.settings.monitor.listener() {
+            self.register_bypass(MonitorService::bind(listener), "Monitor");
+        }
     }
 
     /// Adds an inbound part.
@@ -144,5 +156,18 @@ impl ServerTemplate {
     /// `name` and the addresses that parts announce are always set; a preset overrides them.
     pub fn preset_cache(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.presets.insert(key.into(), value.into());
+    }
+}
+
+#[cfg(feature = "monitor")]
+impl ServerTemplate {
+    /// Serves metrics for Prometheus and health checks over HTTP at `listener`, an address such as
+    /// `"127.0.0.1:9600"`. [`monitor`](mod@crate::monitor) describes the paths.
+    ///
+    /// Components of one process with the same address share it. Default: the address in the environment variable
+    /// `PALM_MONITOR`, and no monitor if it is not set. The URL is announced as `monitor_address`.
+    pub fn monitor(mut self, listener: impl Into<Listener>) -> Self {
+        self.settings.monitor.set(listener.into());
+        self
     }
 }

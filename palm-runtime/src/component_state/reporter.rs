@@ -10,6 +10,8 @@ use crate::clock;
 use crate::component_kind::ComponentKind;
 use crate::link::client::LinkClient;
 use crate::metrics::ComponentCounters;
+#[cfg(feature = "monitor")]
+use crate::report::EdgeState;
 use crate::report::{Edge, Legacy, Report, ReportRequest, Role, State, Worker, WorkerState};
 use crate::socket::Address;
 
@@ -77,11 +79,7 @@ impl Reporter {
         report.pid = std::process::id();
         report.host = host();
         (report.started_at, report.uptime) = (self.started.0, clock::since(self.started.1));
-        report.state = match (self.stop.is_cancelled(), state.streams.are_in_place()) {
-            (true, _) => State::Draining,
-            (false, true) => State::Ready,
-            (false, false) => State::Starting,
-        };
+        report.state = self.state(state);
         report.db_address.clone_from(&self.db_address);
         report.parts = self.counters.parts();
         report.functions = self.counters.functions();
@@ -105,6 +103,14 @@ impl Reporter {
             None => report.clear_recent(),
         }
         report
+    }
+
+    fn state(&self, state: &ComponentState) -> State {
+        match (self.stop.is_cancelled(), state.streams.are_in_place()) {
+            (true, _) => State::Draining,
+            (false, true) => State::Ready,
+            (false, false) => State::Starting,
+        }
     }
 
     /// Returns what a worker reports to its master. The link adds the tasks that the worker has.
@@ -135,6 +141,27 @@ impl ComponentState {
     /// Returns the report, once the component has started. Cancel safe.
     pub(crate) async fn report(&self, request: &ReportRequest) -> Report {
         self.reporter.wait().await.report(self, request).await
+    }
+
+    /// Returns why the component is not ready to work; `None` if it is. It is ready if it has started, is connected to
+    /// its upstream components, and does not drain.
+    #[cfg(feature = "monitor")]
+    pub(crate) fn unready_cause(&self) -> Option<String> {
+        let Some(reporter) = self.reporter.get() else {
+            return Some("it is starting".to_owned());
+        };
+        match reporter.state(self) {
+            State::Draining => return Some("it is draining".to_owned()),
+            State::Starting => {
+                return Some("it is not connected to its upstream component yet".to_owned());
+            }
+            _ => {}
+        }
+        let connections = self.connections();
+        let mut edges = connections.iter().filter_map(OpenedConnection::edge);
+        let broken = edges.find(|edge| edge.state != EdgeState::Connected)?;
+        let (role, state) = (broken.role.as_str(), broken.state.as_str());
+        Some(format!("its {role} at {} is {state}", broken.db_address))
     }
 
     /// Returns what this worker reports to its master, with its recent calls if `calls`; `None` until it has started.

@@ -90,6 +90,12 @@ impl Listener {
         }
     }
 
+    /// Returns the address as it was configured.
+    #[cfg(feature = "monitor")]
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Serves HTTPS. Default: plain HTTP.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Self {

@@ -36,6 +36,8 @@ pub use gateway::{Gateway, GatewayOptions};
 pub use listener::Listener;
 pub(crate) use message_body::{MessageBody, problem_response};
 pub(crate) use serve::BoundListener;
+#[cfg(feature = "monitor")]
+pub(crate) use serve::SharedSocket;
 pub use serve::{Serve, serve};
 pub use service::GatewayService;
 #[cfg(feature = "tls")]

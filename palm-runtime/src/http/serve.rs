@@ -92,24 +92,31 @@ where
 ///
 /// Dropping the future closes all connections.
 pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result<(), BoxError> {
-    const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
     let network = NetworkTrust::new(false);
     let bound = BoundListener::bind(listener.into(), &network).await?;
     network.warn();
     tracing::info!(url = bound.url(), "serving HTTP");
-    let stop = CancellationToken::new();
-    let mut signals = Signals::listen();
-    let mut serving = pin!(bound.serve(service, stop.clone(), DRAIN_TIMEOUT));
-    tokio::select! {
-        () = &mut serving => return Ok(()),
-        () = signals.next() => stop.cancel(),
-    }
-    tokio::select! {
-        () = serving => {}
-        () = signals.next() => {}
-    }
+    bound.serve_until_signal(service).await;
     Ok(())
+}
+
+/// A socket that several listeners of this process serve. Each connection is accepted by one of them.
+#[derive(Debug)]
+pub(crate) struct SharedSocket {
+    socket: std::net::TcpListener,
+    listener: Listener,
+    address: SocketAddr,
+}
+
+impl SharedSocket {
+    /// Returns a further listener, which serves in the current runtime.
+    pub(crate) fn listen(&self) -> std::io::Result<BoundListener> {
+        Ok(BoundListener {
+            socket: TcpListener::from_std(self.socket.try_clone()?)?,
+            listener: self.listener.clone(),
+            address: self.address,
+        })
+    }
 }
 
 /// A listener whose socket is bound.
@@ -144,6 +151,33 @@ impl BoundListener {
     /// Returns the URL, such as `http://127.0.0.1:8888`.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", self.listener.scheme(), self.address)
+    }
+
+    /// Makes the socket one that several listeners can serve.
+    pub(crate) fn share(self) -> std::io::Result<SharedSocket> {
+        Ok(SharedSocket {
+            socket: self.socket.into_std()?,
+            listener: self.listener,
+            address: self.address,
+        })
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, and then finishes the pending requests within 10 s. A second signal stops it
+    /// immediately. Dropping the future closes all connections.
+    pub(crate) async fn serve_until_signal(self, service: impl Serve) {
+        const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+        let stop = CancellationToken::new();
+        let mut signals = Signals::listen();
+        let mut serving = pin!(self.serve(service, stop.clone(), DRAIN_TIMEOUT));
+        tokio::select! {
+            () = &mut serving => return,
+            () = signals.next() => stop.cancel(),
+        }
+        tokio::select! {
+            () = serving => {}
+            () = signals.next() => {}
+        }
     }
 
     /// Serves until `stop` is cancelled. Then closes the socket, and grants connections at most `linger` to finish
