@@ -59,6 +59,8 @@ pub enum Command {
     #[command(flatten)]
     #[expect(missing_docs)]
     ClusterFile(crate::commands::cluster_file::Command),
+    /// Serve the metrics of a cluster to Prometheus until interrupted.
+    Exporter(Exporter),
     /// Write a script that completes the arguments of `palm` in a shell.
     Completions {
         /// The shell.
@@ -192,6 +194,17 @@ pub struct Graph {
     #[command(flatten)]
     #[expect(missing_docs)]
     pub measure: Measure,
+}
+
+/// `palm exporter`.
+#[derive(Debug, Args)]
+pub struct Exporter {
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub start: Start,
+    /// Where to serve /metrics, /livez and /readyz. An address that other hosts can reach needs PALM_TRUST_NETWORK=1.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9600")]
+    pub listen: String,
 }
 
 /// `palm call`.

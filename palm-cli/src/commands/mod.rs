@@ -6,6 +6,7 @@ mod call;
 pub mod cluster;
 pub mod cluster_file;
 mod documents;
+mod exporter;
 mod inspect;
 mod top;
 mod trace;
@@ -72,6 +73,9 @@ pub enum Failure {
     /// A command about the file of a cluster failed.
     #[error(transparent)]
     ClusterFile(#[from] cluster_file::FileFailure),
+    /// The address for HTTP cannot be bound.
+    #[error("{0}")]
+    Listen(palm::BoxError),
     /// `palm top` draws on a terminal only.
     #[error("standard output is not a terminal: `palm inspect --all` writes the same once")]
     NoTerminal,
@@ -108,6 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         #[cfg(target_os = "linux")]
         Command::Cluster(command) => cluster::run(command),
         Command::ClusterFile(command) => cluster_file::run(command),
+        Command::Exporter(exporter) => exporter::exporter(exporter).await,
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { directory } => documents::man(&directory),
     }

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use palm::prelude::*;
 use palm::testing::Cluster;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
@@ -292,6 +292,69 @@ fn inspect_and_graph_show_the_cluster_and_the_bottleneck() {
         }
         cluster.shutdown().await.unwrap();
     });
+}
+
+#[test]
+fn exporter_serves_the_metrics_of_all_components_and_which_one_is_away() {
+    check(async {
+        let cluster = Cluster::new()
+            .server(Text)
+            .pipeline(Next)
+            .start()
+            .await
+            .unwrap();
+        let client = cluster.client().await.unwrap();
+        for _ in 0..7 {
+            client.eval(Text::DOUBLE, "x").await.unwrap();
+        }
+        let text = cluster.handle("text").unwrap().db_address().to_owned();
+        let next = cluster.handle("next").unwrap().db_address().to_owned();
+        let exporter = ["exporter", &next, "--listen", "127.0.0.1:0"];
+        let mut child = command(&exporter).spawn().unwrap();
+        let mut messages = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = messages.next_line().await.unwrap().unwrap();
+        let at = line.strip_prefix("serving http://").unwrap();
+        let at = at.strip_suffix("/metrics").unwrap().to_owned();
+        let (status, metrics) = get(&at, "/metrics").await;
+        assert_eq!(status, 200, "{metrics}");
+        for series in [
+            format!("palm_up{{instance=\"{text}\"}} 1"),
+            format!("palm_up{{instance=\"{next}\"}} 1"),
+            format!(
+                "palm_calls_total{{instance=\"{text}\",component=\"text\",kind=\"server\",function=\"double\"}} 7"
+            ),
+        ] {
+            assert!(metrics.contains(&series), "{series}: {metrics}");
+        }
+        assert_eq!(get(&at, "/readyz").await, (200, "ready\n".to_owned()));
+        client.close().await;
+        cluster.shutdown().await.unwrap();
+        let (_, metrics) = get(&at, "/metrics").await;
+        for address in [&text, &next] {
+            let series = format!("palm_up{{instance=\"{address}\"}} 0");
+            assert!(metrics.contains(&series), "{series}: {metrics}");
+        }
+        let (status, reason) = get(&at, "/readyz").await;
+        assert_eq!(status, 503);
+        assert!(reason.contains("connection refused"), "{reason}");
+
+        let exposed = ["exporter", &*next, "--listen", "0.0.0.0:0"];
+        let (code, _, stderr) = palm(&exposed, b"").await;
+        assert_eq!(code, 1);
+        assert!(stderr.contains("PALM_TRUST_NETWORK=1"), "{stderr}");
+    });
+}
+
+/// Returns the status and the body of an HTTP response.
+async fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
 
 #[test]
