@@ -59,6 +59,11 @@ pub enum Command {
     #[command(flatten)]
     #[expect(missing_docs)]
     ClusterFile(crate::commands::cluster_file::Command),
+    /// Make components finish their messages and stop, and wait until they have.
+    #[cfg(not(target_os = "linux"))]
+    Drain(Drain),
+    /// Show the settings of a running component that can be changed, and change them.
+    Configure(Configure),
     /// Serve the metrics of a cluster to Prometheus until interrupted.
     Exporter(Exporter),
     /// Write a script that completes the arguments of `palm` in a shell.
@@ -196,6 +201,29 @@ pub struct Graph {
     pub measure: Measure,
 }
 
+/// `palm drain`, which on Linux also drains components of a cluster file.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// The addresses of components.
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub addresses: Vec<Address>,
+}
+
+/// `palm configure`.
+#[derive(Debug, Args)]
+pub struct Configure {
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub start: Start,
+    /// What to change: concurrency=8, drain_limit=30s, log_level=debug. Nothing is changed if one of them is wrong.
+    #[arg(value_name = "NAME=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// `palm exporter`.
 #[derive(Debug, Args)]
 pub struct Exporter {
@@ -295,6 +323,13 @@ pub enum CacheCommand {
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("it is not of the form name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn steps(text: &str) -> Result<Steps, palm::StepError> {

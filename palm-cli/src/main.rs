@@ -19,9 +19,12 @@ fn main() -> ExitCode {
     }
     // In the main thread, which must not end before the components do.
     #[cfg(target_os = "linux")]
-    if let Command::Cluster(command) = arguments.command {
-        return exit_code(commands::cluster::run(command));
-    }
+    let arguments = match arguments.command {
+        Command::Cluster(command) if command.drained_addresses().is_none() => {
+            return exit_code(commands::cluster::run(command));
+        }
+        command => Arguments { command },
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

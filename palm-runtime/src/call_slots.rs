@@ -25,24 +25,60 @@ thread_local! {
     static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }
 
-/// The number of slots that the calls of a component have lent.
+/// The slots for the calls of a component: how many there are, and how many of them calls have lent.
 #[derive(Debug, Default)]
-pub(crate) struct LentSlots(watch::Sender<u32>);
+pub(crate) struct CallSlots(watch::Sender<SlotCounts>);
 
-impl LentSlots {
-    pub(crate) fn lent(&self) -> u32 {
-        *self.0.borrow()
+/// The numbers of [`CallSlots`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SlotCounts {
+    /// How many calls the options allow at once, besides those that have lent their slots.
+    initial: usize,
+    /// How many an operator has allowed since.
+    changed: Option<usize>,
+    pub(crate) lent: u32,
+}
+
+impl CallSlots {
+    /// The most calls that may run at once.
+    pub(crate) const MAX_CONCURRENCY: usize = 1_000_000;
+
+    #[cfg(test)]
+    fn lent(&self) -> u32 {
+        self.0.borrow().lent
     }
 
-    /// Returns a receiver that observes [`lent`](Self::lent).
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u32> {
+    /// Sets how many calls the options allow at once.
+    pub(crate) fn begin_with(&self, calls: usize) {
+        self.0.send_modify(|slots| slots.initial = calls);
+    }
+
+    /// Returns how many calls may run at once.
+    pub(crate) fn concurrency(&self) -> usize {
+        let slots = *self.0.borrow();
+        slots.changed.unwrap_or(slots.initial)
+    }
+
+    /// Changes how many calls may run at once. Running calls are not affected.
+    pub(crate) fn set_concurrency(&self, calls: usize) {
+        self.0.send_modify(|slots| slots.changed = Some(calls));
+    }
+
+    /// Returns how many calls an executor with this concurrency may run, including those that have lent their slots.
+    pub(crate) fn all(&self, concurrency: usize) -> usize {
+        let slots = *self.0.borrow();
+        slots.changed.unwrap_or(concurrency) + slots.lent as usize
+    }
+
+    /// Returns a receiver that observes the numbers.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<SlotCounts> {
         self.0.subscribe()
     }
 
     fn lend(self: &Arc<Self>) -> Option<LentSlot> {
-        let is_lent = self.0.send_if_modified(|lent| {
-            let lends = *lent < MAX_LENT;
-            *lent += u32::from(lends);
+        let is_lent = self.0.send_if_modified(|slots| {
+            let lends = slots.lent < MAX_LENT;
+            slots.lent += u32::from(lends);
             lends
         });
         is_lent.then(|| LentSlot(self.clone()))
@@ -52,11 +88,11 @@ impl LentSlots {
 /// A slot that a call has lent. Dropping it reclaims the slot: until another call ends, one more runs than there are
 /// slots.
 #[derive(Debug)]
-struct LentSlot(Arc<LentSlots>);
+struct LentSlot(Arc<CallSlots>);
 
 impl Drop for LentSlot {
     fn drop(&mut self) {
-        self.0.0.send_modify(|lent| *lent -= 1);
+        self.0.0.send_modify(|slots| slots.lent -= 1);
     }
 }
 
@@ -65,7 +101,7 @@ impl Drop for LentSlot {
 pub(crate) struct Scope {
     /// The name by which it is called. For a worker, the name of its master.
     pub(crate) name: ByteString,
-    pub(crate) slots: Arc<LentSlots>,
+    pub(crate) slots: Arc<CallSlots>,
     /// Whether answers leave in the order of the calls, so that an inner call cannot be answered.
     pub(crate) keeps_order: bool,
 }
@@ -160,8 +196,8 @@ impl<F: Future> Future for LendWhilePending<'_, F> {
 mod tests {
     use super::*;
 
-    fn scope(keeps_order: bool) -> (Arc<LentSlots>, Option<Scope>) {
-        let slots = Arc::<LentSlots>::default();
+    fn scope(keeps_order: bool) -> (Arc<CallSlots>, Option<Scope>) {
+        let slots = Arc::<CallSlots>::default();
         let scope = Scope {
             name: "own".into(),
             slots: slots.clone(),

@@ -123,14 +123,17 @@ struct ComponentSpan {
 
 impl Visit for ComponentSpan {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "name" {
-            self.name = value.to_owned();
+        match field.name() {
+            "name" => value.clone_into(&mut self.name),
+            "log_level" => self.level = value.parse().ok(),
+            _ => {}
         }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "name" => self.name = format!("{value:?}"),
+            // A text that is not a level stands for that of the program.
             "log_level" => self.level = format!("{value:?}").parse().ok(),
             _ => {}
         }
@@ -161,6 +164,14 @@ where
         attributes.record(&mut component);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(component);
+        }
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(component) = span.extensions_mut().get_mut::<ComponentSpan>()
+        {
+            values.record(component);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone)]
 pub struct Stop {
     pub(crate) token: CancellationToken,
-    /// The drain limit, which is also the time that closing sockets may take to send queued messages.
-    pub(crate) linger: Duration,
     drain: Arc<Drain>,
 }
 
 /// The state of a component's drain, shared by its parts.
 #[derive(Debug, Default)]
 struct Drain {
+    /// The drain limit in microseconds, which is also the time that closing sockets may take to send queued messages.
+    linger_us: AtomicU64,
     /// Cancelled when the drain limit has passed.
     limit: CancellationToken,
     /// Whether acknowledged work was dropped.
@@ -34,18 +34,25 @@ pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 impl Stop {
     /// Returns the stop signal of a component whose drain takes at most `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self {
+        let stop = Self {
             token: CancellationToken::new(),
-            linger: limit,
             drain: Arc::default(),
-        }
+        };
+        stop.set_linger(limit);
+        stop
+    }
+
+    /// Changes the drain limit.
+    pub(crate) fn set_linger(&self, limit: Duration) {
+        let microseconds = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        self.drain.linger_us.store(microseconds, Ordering::Relaxed);
     }
 
     /// Returns a signal with the same drain and another token.
     pub(crate) fn with_token(&self, token: CancellationToken) -> Self {
         Self {
             token,
-            ..self.clone()
+            drain: self.drain.clone(),
         }
     }
 
@@ -56,7 +63,7 @@ impl Stop {
 
     /// Returns the time that a closing socket has to send queued messages.
     pub fn linger(&self) -> Duration {
-        self.linger
+        Duration::from_micros(self.drain.linger_us.load(Ordering::Relaxed))
     }
 
     /// Signals that the drain limit has passed.
@@ -78,8 +85,8 @@ impl Stop {
     /// Returns the current limit on closing a link or socket.
     pub(crate) fn flush_time(&self) -> Duration {
         match self.drain.limit.is_cancelled() {
-            true => self.linger.min(FLUSH_TIMEOUT / 2),
-            false => self.linger,
+            true => self.linger().min(FLUSH_TIMEOUT / 2),
+            false => self.linger(),
         }
     }
 

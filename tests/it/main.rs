@@ -51,6 +51,7 @@ mod middleware;
 mod monitor;
 mod nested;
 mod network;
+mod operator;
 mod options;
 mod other_languages;
 mod parts;

@@ -8,6 +8,7 @@ pub mod cluster_file;
 mod documents;
 mod exporter;
 mod inspect;
+mod operate;
 mod top;
 mod trace;
 
@@ -16,7 +17,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anstyle::AnsiColor;
-use palm::inspect::Inspector;
+use palm::inspect::{Inspector, OperatorError};
 use palm::socket::Address;
 use palm::{CacheError, CallError, ConnectError};
 
@@ -73,6 +74,19 @@ pub enum Failure {
     /// A command about the file of a cluster failed.
     #[error(transparent)]
     ClusterFile(#[from] cluster_file::FileFailure),
+    /// A component was not drained or configured.
+    #[error(transparent)]
+    Operate(#[from] OperatorError),
+    /// A component still drains.
+    #[error(
+        "the component at {address} has not stopped within {limit:?}: `palm inspect {address}` shows what it waits for"
+    )]
+    NotDrained {
+        /// Its address.
+        address: String,
+        /// The drain limit, and the time to stop.
+        limit: Duration,
+    },
     /// The address for HTTP cannot be bound.
     #[error("{0}")]
     Listen(palm::BoxError),
@@ -110,8 +124,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Job(job) => call::job(job).await,
         Command::Cache(cache) => cache::cache(cache).await,
         #[cfg(target_os = "linux")]
-        Command::Cluster(command) => cluster::run(command),
+        Command::Cluster(command) => match command.drained_addresses() {
+            Some(addresses) => operate::drain(&addresses).await,
+            None => cluster::run(command),
+        },
         Command::ClusterFile(command) => cluster_file::run(command),
+        #[cfg(not(target_os = "linux"))]
+        Command::Drain(drain) => operate::drain(&drain.addresses).await,
+        Command::Configure(configure) => operate::configure(configure).await,
         Command::Exporter(exporter) => exporter::exporter(exporter).await,
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { directory } => documents::man(&directory),

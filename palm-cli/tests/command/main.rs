@@ -345,6 +345,86 @@ fn exporter_serves_the_metrics_of_all_components_and_which_one_is_away() {
     });
 }
 
+/// A server whose calls wait until the test ends.
+struct GatedServer(std::sync::Arc<Semaphore>);
+
+#[palm::server(name = "gated")]
+impl GatedServer {
+    #[palm::method]
+    async fn wait(&self, text: String) -> String {
+        let _permit = self.0.acquire().await.unwrap();
+        text
+    }
+}
+
+#[test]
+fn drain_waits_until_the_component_has_answered_and_stopped() {
+    check(async {
+        let gate = std::sync::Arc::new(Semaphore::new(0));
+        let server = GatedServer(gate.clone()).bind("tcp://127.0.0.1:0");
+        let server = server.concurrency(4).spawn().await.unwrap();
+        let address = server.db_address().to_owned();
+        let client = Client::connect("gated", &*address).await.unwrap();
+        let calls = tokio::spawn(async move {
+            let inputs = (0..4).map(|number| number.to_string());
+            client.job("gated.wait", inputs).collect::<Vec<_>>().await
+        });
+        // Until all calls run.
+        loop {
+            let json = succeed(&["inspect", &address, "-o", "json", "--measure", "0"], b"").await;
+            let json: Value = serde_json::from_str(&json).unwrap();
+            if json["functions"][0]["running"] == 4 {
+                break;
+            }
+        }
+        let mut child = command(&["drain", &address]).spawn().unwrap();
+        let mut messages = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = messages.next_line().await.unwrap();
+        let line = line.unwrap();
+        assert!(
+            line.starts_with(&format!("{address}: draining, ")),
+            "{line}"
+        );
+        gate.add_permits(4);
+        let output = child.wait_with_output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let drained = format!("{address}: drained in ");
+        assert!(stdout.starts_with(&drained), "{stdout}");
+        for answer in calls.await.unwrap() {
+            answer.unwrap();
+        }
+        server.join().await.unwrap();
+        let (code, _, stderr) = palm(&["drain", &address], b"").await;
+        assert_eq!(code, 1);
+        assert!(stderr.contains("connection refused"), "{stderr}");
+    });
+}
+
+#[test]
+fn configure_shows_and_changes_settings_and_names_mistakes() {
+    check(async {
+        let (cluster, address) = server().await;
+        let changes = ["configure", &*address, "concurrency=3", "drain_limit=1m"];
+        let settings = "concurrency = 3\ndrain_limit = 1m\nlog_level = default\n";
+        assert_eq!(succeed(&changes, b"").await, settings);
+        let json = succeed(&["configure", &address, "-o", "json"], b"").await;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["concurrency"], "3");
+        let misspelt = ["configure", &*address, "concurency=9", "drain_limit=2m"];
+        let (code, stdout, stderr) = palm(&misspelt, b"").await;
+        assert_eq!((code, &*stdout), (1, ""));
+        let expected = "unknown setting `concurency`; did you mean `concurrency`?";
+        assert!(stderr.contains(expected), "{stderr}");
+        // Nothing was changed.
+        assert_eq!(succeed(&["configure", &address], b"").await, settings);
+        let (code, _, stderr) = palm(&["configure", &address, "loud"], b"").await;
+        assert_eq!(code, 2);
+        assert!(stderr.contains("name=value"), "{stderr}");
+        cluster.shutdown().await.unwrap();
+    });
+}
+
 /// Returns the status and the body of an HTTP response.
 async fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -825,6 +825,43 @@ pub struct InspectRequest {
     #[prost(string, tag = "2")]
     pub call: ::prost::alloc::string::String,
 }
+/// A setting of a running component. README.md has the rules.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Setting {
+    /// The name, as in configuration files.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The value, as in configuration files.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// The payload of the verb `configure`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConfigureRequest {
+    /// The settings to change.
+    #[prost(message, repeated, tag = "1")]
+    pub settings: ::prost::alloc::vec::Vec<Setting>,
+}
+/// The reply to the verb `configure`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConfigureReply {
+    /// All settings of the component that can be changed, after the change.
+    #[prost(message, repeated, tag = "1")]
+    pub settings: ::prost::alloc::vec::Vec<Setting>,
+    /// What is wrong with the request, as texts for people. If there are any, no setting was changed.
+    #[prost(string, repeated, tag = "2")]
+    pub mistakes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The reply to the verb `drain`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainReply {
+    /// The run of the component, as in `Report`.
+    #[prost(fixed64, tag = "1")]
+    pub instance: u64,
+    /// How long the component may take to drain, in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub drain_limit_ms: u64,
+}
 /// The state of a component at one moment: the reply to the verb `inspect`. README.md has the rules.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Report {

@@ -5,7 +5,7 @@
 //! the supervisor. If a part cannot be opened, those before it are stopped as in a shutdown.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,8 @@ use super::wiring::run_parts;
 use crate::cache::{Cache, ComponentStore};
 use crate::clock;
 use crate::component_error::StartError;
-use crate::component_state::{ComponentState, Reporter};
+use crate::component_kind::ComponentKind;
+use crate::component_state::{ComponentState, LiveSettings, Reporter};
 use crate::context::ComponentContext;
 use crate::discovery::descriptor;
 use crate::error::{Error, Result};
@@ -84,10 +85,9 @@ impl ServerTemplate {
     pub(super) async fn spawn_here(self) -> Result<ComponentHandle> {
         let name = self.name.clone();
         let level = self.settings.log_level;
-        let span = match level {
-            Some(level) => tracing::error_span!("component", name, log_level = %level),
-            None => tracing::error_span!("component", name),
-        };
+        let log_level = level.map(tracing::field::display);
+        let instance = tracing::field::Empty;
+        let span = tracing::error_span!("component", name, instance, log_level);
         self.open().instrument(span).await.map_err(Error::Start)
     }
 
@@ -129,6 +129,8 @@ impl ServerTemplate {
         let store = Arc::new(store);
         let cache = self.context_cache.take();
         let state = Arc::new(ComponentState::new(self.settings.link_options.clone()));
+        let instance = format!("{:016x}", state.links.component());
+        tracing::Span::current().record("instance", &*instance);
         state
             .links
             .record_deliveries(&self.name, state.recent.clone());
@@ -258,7 +260,13 @@ impl ServerTemplate {
             db_address: addresses.get("db_address").cloned().unwrap_or_default(),
             counters: counters.clone(),
             started: (clock::wall(), clock::now()),
-            stop: stop.token.clone(),
+            settings: LiveSettings {
+                // A component that is composed by hand may have several executors.
+                slots: kind.filter(runs_calls).map(|_| state.slots.clone()),
+                stop: stop.clone(),
+                span: tracing::Span::current(),
+                log_level: Mutex::new(self.settings.log_level),
+            },
         };
         let was_set = state.reporter.set(reporter);
         was_set.expect("a component starts once");
@@ -283,6 +291,14 @@ impl ServerTemplate {
             outcome: tokio::spawn(supervisor.in_current_span()),
         })
     }
+}
+
+/// Returns whether an operator may change how many calls run at once. The master of a worker knows its concurrency.
+fn runs_calls(kind: &ComponentKind) -> bool {
+    matches!(
+        kind,
+        ComponentKind::Server | ComponentKind::Pipeline | ComponentKind::Sink
+    )
 }
 
 impl StartError {

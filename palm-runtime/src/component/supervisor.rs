@@ -132,7 +132,7 @@ impl PartTasks {
     ///
     /// Parts that still run then have [`FLUSH_TIMEOUT`] to return their work and close their links, and are aborted.
     pub(super) async fn drain(&mut self) -> Result<(), RunError> {
-        let limit = self.stop.linger;
+        let limit = self.stop.linger();
         let mut failures = Vec::new();
         let drained = tokio::time::timeout(limit, self.all_ended(&mut failures));
         if drained.await.is_err() {
@@ -181,7 +181,7 @@ impl PartTasks {
             self.tasks.shutdown().await;
             kill.closed().await;
         };
-        let _ = tokio::time::timeout(self.stop.linger, ended).await;
+        let _ = tokio::time::timeout(self.stop.linger(), ended).await;
         tracing::info!("{} was killed", self.component);
     }
 }

@@ -62,7 +62,7 @@ impl InFlightTasks {
     ///
     /// The limit leaves time for the rest of the drain, since a task without a result is never counted as done.
     pub(crate) async fn done(&self, stop: &Stop) {
-        let limit = stop.linger / 10 * 9;
+        let limit = stop.linger() / 10 * 9;
         let waited = timeout(limit, stop.within(self.none_left())).await;
         if !matches!(waited, Ok(Some(()))) && self.tasks() > 0 {
             stop.set_incomplete();

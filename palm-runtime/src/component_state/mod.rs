@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use tokio::sync::SetOnce;
 
-use crate::call_slots::LentSlots;
+use crate::call_slots::CallSlots;
 use crate::cancellation::Cancellations;
 use crate::discovery::FunctionRegistry;
 use crate::link::LinkOptions;
@@ -22,12 +22,14 @@ use crate::socket::{Peers, SocketClosed};
 use crate::trace::RecentCalls;
 
 mod in_flight;
+mod live_settings;
 mod on_demand;
 mod redelivery;
 mod reporter;
 mod streams;
 
 pub(crate) use in_flight::InFlightTasks;
+pub(crate) use live_settings::LiveSettings;
 pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub(crate) use redelivery::{OverdueTasks, PushedTasks};
 use reporter::OpenedConnection;
@@ -48,8 +50,8 @@ pub(crate) struct ComponentState {
     /// The components that this one is connected to, to report them.
     connections: Mutex<Vec<OpenedConnection>>,
     pub(crate) outstanding: InFlightTasks,
-    /// The concurrency slots that calls lend while they wait for other calls of this component.
-    pub(crate) slots: Arc<LentSlots>,
+    /// The slots of calls, which calls lend while they wait for other calls of this component.
+    pub(crate) slots: Arc<CallSlots>,
     pub(crate) functions: FunctionRegistry,
     pub(crate) streams: FollowedStreams,
     pub(crate) cancellations: Arc<Cancellations>,

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
-use tokio_util::sync::CancellationToken;
-
-use super::ComponentState;
+use super::{ComponentState, LiveSettings};
 use crate::clock;
 use crate::component_kind::ComponentKind;
 use crate::link::client::LinkClient;
@@ -24,8 +22,7 @@ pub(crate) struct Reporter {
     pub(crate) db_address: String,
     pub(crate) counters: Arc<ComponentCounters>,
     pub(crate) started: (SystemTime, Instant),
-    /// Cancelled when the component stops.
-    pub(crate) stop: CancellationToken,
+    pub(crate) settings: LiveSettings,
 }
 
 /// A component that this one is connected to.
@@ -106,7 +103,10 @@ impl Reporter {
     }
 
     fn state(&self, state: &ComponentState) -> State {
-        match (self.stop.is_cancelled(), state.streams.are_in_place()) {
+        match (
+            self.settings.stop.token.is_cancelled(),
+            state.streams.are_in_place(),
+        ) {
             (true, _) => State::Draining,
             (false, true) => State::Ready,
             (false, false) => State::Starting,
@@ -162,6 +162,21 @@ impl ComponentState {
         let broken = edges.find(|edge| edge.state != EdgeState::Connected)?;
         let (role, state) = (broken.role.as_str(), broken.state.as_str());
         Some(format!("its {role} at {} is {state}", broken.db_address))
+    }
+
+    /// Makes the component drain, as after SIGTERM, and returns the settings of the drain.
+    pub(crate) async fn drain(&self) -> &LiveSettings {
+        let settings = &self.reporter.wait().await.settings;
+        if !settings.stop.token.is_cancelled() {
+            tracing::info!("an operator drains the component");
+            settings.stop.token.cancel();
+        }
+        settings
+    }
+
+    /// Returns the settings that can be changed while the component runs. Cancel safe.
+    pub(crate) async fn settings(&self) -> &LiveSettings {
+        &self.reporter.wait().await.settings
     }
 
     /// Returns what this worker reports to its master, with its recent calls if `calls`; `None` until it has started.

@@ -13,6 +13,10 @@ pub(crate) enum ControlVerb {
     Offer,
     /// Reports the state of the component. The payload is an `InspectRequest`; the reply is a `Report`.
     Inspect,
+    /// Drains the component. The payload is empty; the reply is a `DrainReply`.
+    Drain,
+    /// Changes settings. The payload is a `ConfigureRequest`; the reply is a `ConfigureReply`.
+    Configure,
 }
 
 impl ControlVerb {
@@ -21,13 +25,20 @@ impl ControlVerb {
             Self::Cancel => "cancel",
             Self::Offer => "offer",
             Self::Inspect => "inspect",
+            Self::Drain => "drain",
+            Self::Configure => "configure",
         }
     }
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Cancel, Self::Offer, Self::Inspect]
-            .into_iter()
-            .find(|verb| verb.name() == name)
+        let verbs = [
+            Self::Cancel,
+            Self::Offer,
+            Self::Inspect,
+            Self::Drain,
+            Self::Configure,
+        ];
+        verbs.into_iter().find(|verb| verb.name() == name)
     }
 
     /// Returns the frame of a request to the component `server`.

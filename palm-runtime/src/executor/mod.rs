@@ -158,6 +158,7 @@ impl<C: Callable> Outbound for Executor<C> {
             .map(|name| Arc::new(FunctionCounters::new(name)))
             .collect();
         setup.functions.extend(functions.iter().cloned());
+        setup.state.slots.begin_with(self.concurrency);
         setup.described.extend_from_slice(known);
         if C::find(&self.state, &ECHO.name).is_none() {
             setup.described.push(ECHO.clone());

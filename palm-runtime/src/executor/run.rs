@@ -181,7 +181,7 @@ impl<C: Callable> CallLoop<C> {
 
     /// Returns how many further calls may start.
     fn free_slots(&self, concurrency: usize) -> usize {
-        let slots = concurrency + self.sender.state.slots.lent() as usize;
+        let slots = self.sender.state.slots.all(concurrency);
         slots.saturating_sub(self.tasks.len())
     }
 
@@ -190,12 +190,12 @@ impl<C: Callable> CallLoop<C> {
         if self.has_slot(concurrency) {
             return;
         }
-        let mut lent = self.sender.state.slots.subscribe();
+        let mut slots = self.sender.state.slots.subscribe();
         while !self.has_slot(concurrency) {
             self.flush().await;
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => surface_panic(ended),
-                _ = lent.changed() => {}
+                _ = slots.changed() => {}
             }
         }
     }

@@ -31,6 +31,10 @@
 //! # }
 //! ```
 
+mod operator;
+
+pub use operator::{Draining, Operator, OperatorError};
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -54,6 +58,10 @@ const WALK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time after which the cause of a missing answer is looked for.
 const PROBE_DELAY: Duration = Duration::from_millis(500);
+
+/// The reason of a component that listens and does not answer.
+const SILENT: &str =
+    "it is connected, but does not answer: it is stopped, busy, or not a palm component";
 
 /// The most components that are asked.
 const MAX_COMPONENTS: usize = 1000;
@@ -253,13 +261,6 @@ async fn ask(
             Err(error) => return (Answer::Unreachable(error.to_string()), None),
         },
     };
-    let cause = async {
-        tokio::time::sleep(PROBE_DELAY).await;
-        match probe(address).await {
-            Ok(()) => std::future::pending().await,
-            Err(fault) => fault.to_string(),
-        }
-    };
     let answer = async {
         let body = ControlVerb::Inspect.request("_", wanted.encode());
         let reply = request.request(body, ANSWER_TIMEOUT).await.ok()?;
@@ -272,11 +273,20 @@ async fn ask(
         biased;
         answer = answer => match answer {
             Some(answer) => return (answer, Some(request)),
-            None => "it is connected, but does not answer: it is stopped, busy, or not a palm component".to_owned(),
+            None => SILENT.to_owned(),
         },
-        cause = cause => cause,
+        cause = unreachable_cause(address) => cause,
     };
     (Answer::Unreachable(reason), None)
+}
+
+/// Returns why nothing listens at `address`. Does not end if something does.
+async fn unreachable_cause(address: &Address) -> String {
+    tokio::time::sleep(PROBE_DELAY).await;
+    match probe(address).await {
+        Ok(()) => std::future::pending().await,
+        Err(fault) => fault.to_string(),
+    }
 }
 
 /// Describes a component that does not report.

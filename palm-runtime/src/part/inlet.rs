@@ -62,7 +62,7 @@ impl Inlet {
 
     /// Returns how long a closing socket may take to send queued messages.
     pub fn linger(&self) -> Duration {
-        self.stop.linger
+        self.stop.linger()
     }
 }
 

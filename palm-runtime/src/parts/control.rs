@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use prost::Message as _;
 use tokio::time::MissedTickBehavior;
 
 use crate::budget::{Budget, Reservation};
@@ -38,11 +39,15 @@ use crate::link::is_header;
 use crate::link::server::TICK;
 use crate::log_limit::{LimitLog, UnknownLog};
 use crate::memory_trimmer::Trimmer;
+use crate::message::proto::{ConfigureReply, ConfigureRequest, DrainReply, Setting};
 use crate::metrics::PartCounters;
 use crate::part::{Binding, Bypass, OpenError, Running, Setup};
 use crate::report::ReportRequest;
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
 use crate::stop::{FLUSH_TIMEOUT, Stop};
+
+/// Largest request that changes settings.
+const MAX_SETTINGS_BYTES: usize = 64 * 1024;
 
 /// The most bytes of a list of cancelled calls. Clients remember 4096 calls.
 const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
@@ -322,6 +327,10 @@ enum ControlError {
     Registration(#[from] RegistrationError),
     #[error("the component's descriptor cannot be read")]
     Descriptor(#[from] prost::DecodeError),
+    #[error("a request for settings has {bytes} bytes, and at most {MAX_SETTINGS_BYTES} are read")]
+    LongSettings { bytes: usize },
+    #[error("a request for settings cannot be read")]
+    Settings(#[source] prost::DecodeError),
 }
 
 /// Handles one request: a verb of the component itself, or of its cache.
@@ -342,6 +351,8 @@ async fn handle(
             let request = ReportRequest::decode(message.payload().clone());
             Ok(state.report(&request).await.encode())
         }
+        ControlVerb::Drain => Ok(drain(state).await),
+        ControlVerb::Configure => configure(state, message.payload()).await,
     };
     match outcome {
         Ok(reply) => Ok(Handled::Reply(reply)),
@@ -356,6 +367,35 @@ fn cancel(state: &ComponentState, topics: &Bytes) -> Result<Bytes, ControlError>
     }
     state.cancellations.cancel(topics);
     Ok(Bytes::new())
+}
+
+async fn drain(state: &ComponentState) -> Bytes {
+    let settings = state.drain().await;
+    let limit = settings.stop.linger().as_millis();
+    let reply = DrainReply {
+        instance: state.links.component(),
+        drain_limit_ms: u64::try_from(limit).unwrap_or(u64::MAX),
+    };
+    reply.encode_to_vec().into()
+}
+
+async fn configure(state: &ComponentState, request: &Bytes) -> Result<Bytes, ControlError> {
+    let bytes = request.len();
+    if bytes > MAX_SETTINGS_BYTES {
+        return Err(ControlError::LongSettings { bytes });
+    }
+    let request = ConfigureRequest::decode(request.clone()).map_err(ControlError::Settings)?;
+    let settings = state.settings().await;
+    let changes = request.settings.iter().map(|it| (&*it.name, &*it.value));
+    let mistakes = settings.change(changes).err().unwrap_or_default();
+    let values = settings.values().into_iter();
+    let settings = values.map(|(name, value)| Setting {
+        name: name.to_owned(),
+        value,
+    });
+    let settings = settings.collect();
+    let reply = ConfigureReply { settings, mistakes };
+    Ok(reply.encode_to_vec().into())
 }
 
 /// Registers the functions of a worker, if the component has workers.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use palm::socket::Address;
 
 use crate::arguments::{Output, seconds};
 
@@ -25,7 +26,8 @@ pub enum Command {
     Restart(Restart),
     /// Drain and stop components, until they are restarted. They are killed after the time that the file gives them.
     Stop(Stop),
-    /// As `stop`, and show what they still do.
+    /// As `stop`, and show what they still do. With addresses, such as tcp://127.0.0.1:5559, drain the components there,
+    /// which need not belong to a cluster file.
     Drain(Stop),
     /// Show what happened in a cluster.
     Events(Events),
@@ -37,6 +39,16 @@ pub enum Command {
         #[expect(missing_docs)]
         file: ClusterFile,
     },
+}
+
+impl Command {
+    /// Returns the addresses of the components that `palm drain` drains, unless they are named by a cluster file.
+    pub fn drained_addresses(&self) -> Option<Vec<Address>> {
+        let Self::Drain(Stop { names, .. }) = self else {
+            return None;
+        };
+        names.iter().map(|name| name.parse().ok()).collect()
+    }
 }
 
 /// The file of a cluster.

@@ -128,7 +128,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
             self.handle(&mut next).await;
         }
         // A peer that does not acknowledge in time may still have sent messages.
-        let limit = PEER_DRAIN_TIMEOUT.min(self.outlet.stop.linger);
+        let limit = PEER_DRAIN_TIMEOUT.min(self.outlet.stop.linger());
         if tokio::time::timeout(limit, source.drain_peers())
             .await
             .is_err()
@@ -157,7 +157,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
     }
 
     pub(in crate::parts) fn linger(&self) -> Duration {
-        self.outlet.stop.linger
+        self.outlet.stop.linger()
     }
 
     /// Returns how many messages are handled at once, and the capacity that their flows must have.

@@ -218,7 +218,7 @@ impl LinkedTasks {
         let lent = async {
             let mut lent = opened.state.slots.subscribe();
             while lent.changed().await.is_ok() {
-                link.set_lent(*lent.borrow_and_update());
+                link.set_lent(lent.borrow_and_update().lent);
             }
         };
         tokio::select! {
