@@ -11,19 +11,31 @@
 //! events begin with `palm`. Default: `info`. The levels are `off`, `error`, `warn`, `info`, `debug` and `trace`. A
 //! malformed filter, such as `PALM_LOG=inof`, is reported on standard error and replaced by `info`.
 //!
+//! With `PALM_LOG_FORMAT=json` each line is an object of JSON, for programs:
+//!
+//! ```json
+//! {"component":"images","fields":{"function":"resize","stage":0},"instance":"9f2c64e0b1d7a853","level":"ERROR",
+//!  "message":"`resize` failed: no such file","target":"my_crate::images",
+//!  "call_id":"6f1c…/17","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","time":"2026-11-28T18:30:00.123Z"}
+//! ```
+//!
+//! `component` and `instance`, which identifies the run of the component, are missing outside of components, and
+//! `call_id` and `trace_id` in events that are not about a call. The time is UTC.
+//!
 //! The variables do not apply to a component with its own level ([`log_level`](crate::component::Builder::log_level)).
 
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
 
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{ChronoLocal, FormatTime};
+use tracing_subscriber::fmt::time::{ChronoLocal, ChronoUtc, FormatTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -35,6 +47,9 @@ pub const VARIABLE: &str = "PALM_LOG";
 
 /// The environment variable that sets the level if [`VARIABLE`] is unset or empty.
 pub const FALLBACK_VARIABLE: &str = "RUST_LOG";
+
+/// The environment variable that sets the format of lines: `text`, the default, or `json`.
+pub const FORMAT_VARIABLE: &str = "PALM_LOG_FORMAT";
 
 /// The names of the levels, in the order in which reports list them.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -51,14 +66,15 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let (filter, report) = filter(env::var_os);
-    if let Some(report) = report {
+    let (format, format_report) = LogFormat::of_environment(env::var_os);
+    for report in report.into_iter().chain(format_report) {
         // The subscriber is not installed yet.
         eprintln!("{report}");
     }
     let format = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .event_format(LineFormat)
+        .event_format(format)
         .with_filter(ComponentFilter(filter));
     // A layer without a filter would enable all spans, also those of each call.
     let record = RecordComponents.with_filter(filter_fn(is_component));
@@ -118,6 +134,8 @@ fn filter(variable: impl Fn(&'static str) -> Option<OsString>) -> (EnvFilter, Op
 #[derive(Debug, Default, Clone)]
 struct ComponentSpan {
     name: String,
+    /// The run of the component, once it has begun.
+    instance: Option<String>,
     level: Option<Level>,
 }
 
@@ -125,6 +143,7 @@ impl Visit for ComponentSpan {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "name" => value.clone_into(&mut self.name),
+            "instance" => self.instance = Some(value.to_owned()),
             "log_level" => self.level = value.parse().ok(),
             _ => {}
         }
@@ -219,6 +238,131 @@ where
     }
 }
 
+/// The format of lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LogFormat {
+    /// `time - name - LEVEL - text`.
+    Text,
+    /// An object of JSON.
+    Json,
+}
+
+impl LogFormat {
+    /// Returns the format of the environment variable, and a report of a value that is a mistake.
+    fn of_environment(
+        variable: impl Fn(&'static str) -> Option<OsString>,
+    ) -> (Self, Option<String>) {
+        let value = variable(FORMAT_VARIABLE).unwrap_or_default();
+        match &*value.to_string_lossy() {
+            "" | "text" => (Self::Text, None),
+            "json" => (Self::Json, None),
+            other => {
+                let report = format!(
+                    "{FORMAT_VARIABLE}=\"{other}\" is not a format (text, json); using `text`"
+                );
+                (Self::Text, Some(report))
+            }
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for LogFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        match self {
+            Self::Text => LineFormat.format_event(context, writer, event),
+            Self::Json => JsonFormat.format_event(context, writer, event),
+        }
+    }
+}
+
+/// Formats an event as an object of JSON.
+struct JsonFormat;
+
+impl<S, N> FormatEvent<S, N> for JsonFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut time = String::new();
+        let clock = ChronoUtc::new("%Y-%m-%dT%H:%M:%S%.3fZ".to_owned());
+        clock.format_time(&mut Writer::new(&mut time))?;
+        let mut fields = JsonFields::default();
+        event.record(&mut fields);
+        let JsonFields(mut fields) = fields;
+        let mut object = Map::new();
+        object.insert("time".to_owned(), time.into());
+        object.insert("level".to_owned(), event.metadata().level().as_str().into());
+        object.insert("target".to_owned(), event.metadata().target().into());
+        for name in ["message", "call_id", "trace_id"] {
+            object.extend(fields.remove_entry(name));
+        }
+        let component = context.lookup_current().and_then(|span| {
+            let mut scope = span.scope();
+            scope.find_map(|span| span.extensions().get::<ComponentSpan>().cloned())
+        });
+        if let Some(component) = component {
+            object.insert("component".to_owned(), component.name.into());
+            let instance = component.instance.into_iter();
+            object.extend(instance.map(|it| ("instance".to_owned(), it.into())));
+        }
+        if !fields.is_empty() {
+            object.insert("fields".to_owned(), fields.into());
+        }
+        writeln!(writer, "{}", Value::Object(object))
+    }
+}
+
+/// The fields of an event as values of JSON.
+#[derive(Default)]
+struct JsonFields(Map<String, Value>);
+
+impl JsonFields {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for JsonFields {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.insert(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.insert(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.insert(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.insert(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.insert(field, format!("{value:?}"));
+    }
+}
+
 /// Formats an event as `time - name - LEVEL - text`.
 struct LineFormat;
 
@@ -256,6 +400,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     /// Returns the filter and the report for values of `PALM_LOG` and `RUST_LOG`.
@@ -320,5 +466,107 @@ mod tests {
             assert!(!tracing::error_span!("component", name = "any").is_disabled());
             assert!(!crate::trace::is_enabled());
         });
+    }
+
+    /// What a subscriber has written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Returns the lines that `run` logs with the filter `info`.
+    fn logged(format: LogFormat, run: impl FnOnce()) -> Vec<String> {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .event_format(format)
+            .with_filter(ComponentFilter(filter(|_| None).0));
+        let record = RecordComponents.with_filter(filter_fn(is_component));
+        let subscriber = tracing_subscriber::registry().with(record.and_then(lines));
+        tracing::subscriber::with_default(subscriber, run);
+        let written = written.0.lock().unwrap();
+        let text = String::from_utf8(written.clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn format_is_that_of_the_environment() {
+        let check = |value: &str| LogFormat::of_environment(|_| Some(value.into()));
+        assert_eq!(LogFormat::of_environment(|_| None), (LogFormat::Text, None));
+        assert_eq!(check("json"), (LogFormat::Json, None));
+        assert_eq!(check("text"), (LogFormat::Text, None));
+        let report = "PALM_LOG_FORMAT=\"xml\" is not a format (text, json); using `text`";
+        assert_eq!(check("xml"), (LogFormat::Text, Some(report.to_owned())));
+    }
+
+    #[test]
+    fn json_line_has_the_component_the_call_and_the_fields() {
+        let lines = logged(LogFormat::Json, || {
+            let instance = tracing::field::Empty;
+            let span = tracing::error_span!("component", name = "images", instance);
+            span.record("instance", "00ff");
+            span.in_scope(|| {
+                tracing::warn!(
+                    tasks = 3,
+                    call_id = "a/1",
+                    trace_id = None::<&str>,
+                    "a \"line\"\n"
+                );
+            });
+            tracing::info!(share = 0.5, is_done = true, "outside");
+        });
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        let objects = lines
+            .iter()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut objects: Vec<_> = objects.collect();
+        for object in &mut objects {
+            let time = object.as_object_mut().unwrap().remove("time").unwrap();
+            assert_eq!(
+                time.as_str().unwrap().len(),
+                "2026-11-28T18:30:00.123Z".len()
+            );
+        }
+        let target = module_path!();
+        let expected = serde_json::json!({
+            "level": "WARN", "target": target, "message": "a \"line\"\n", "call_id": "a/1",
+            "component": "images", "instance": "00ff", "fields": { "tasks": 3 },
+        });
+        assert_eq!(objects[0], expected);
+        let expected = serde_json::json!({
+            "level": "INFO", "target": target, "message": "outside",
+            "fields": { "share": 0.5, "is_done": true },
+        });
+        assert_eq!(objects[1], expected);
+    }
+
+    #[test]
+    fn level_of_a_component_can_change() {
+        let lines = logged(LogFormat::Text, || {
+            let log_level = tracing::field::Empty;
+            let span = tracing::error_span!("component", name = "images", log_level);
+            let log = |text: &str| span.in_scope(|| tracing::debug!("{text}"));
+            log("before");
+            span.record("log_level", tracing::field::display(Level::DEBUG));
+            log("at debug");
+            span.record("log_level", "default");
+            log("after");
+        });
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(
+            lines[0].ends_with(" - images - DEBUG - at debug"),
+            "{}",
+            lines[0]
+        );
     }
 }

@@ -113,12 +113,29 @@ impl ResultSender {
 
 pub(crate) fn log_failure(message: &Message, failure: &CallFailure) {
     let (function, stage) = (message.function(), message.stage());
+    let (call_id, trace) = (message.client(), message.trace());
+    let call_id = (!call_id.is_empty()).then_some(call_id);
+    let trace_id = trace
+        .as_ref()
+        .and_then(|trace| trace.parent.split('-').nth(1));
     let cause = failure.chain();
     if failure.kind() == FailureKind::Cancelled {
         // No caller waits for it, and there may be many of them.
-        tracing::debug!(function, stage, "`{function}` {failure}: {cause}");
+        tracing::debug!(
+            function,
+            stage,
+            call_id,
+            trace_id,
+            "`{function}` {failure}: {cause}"
+        );
     } else {
-        tracing::error!(function, stage, "`{function}` {failure}: {cause}");
+        tracing::error!(
+            function,
+            stage,
+            call_id,
+            trace_id,
+            "`{function}` {failure}: {cause}"
+        );
     }
 }
 
