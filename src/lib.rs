@@ -20,6 +20,7 @@
 //! | use HTTP | with the feature `http`: `http`, `http_worker`; chapter: [`guide::http`] |
 //! | build a component from parts | [`ServerTemplate`], [`parts`], [`part`]; your own parts: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
 //! | test components | [`testing`]; chapter: [`guide::testing`] |
+//! | make a program of components | with the feature `main`: `main!`; chapter: [`guide::programs`] |
 //! | find the cause of an error | [`guide::errors`] |
 //! | write a peer in another language | [`guide::protocol`] |
 //! | observe a component, or a cluster | chapter: [`guide::observe`]; [`inspect`](mod@inspect), [`report`], [`trace`], [`logging`], [`ComponentHandle::metrics`], [`components`]; with the feature `monitor`: `monitor` |
@@ -310,6 +311,10 @@ pub mod guide {
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/testing.md")]
     pub mod testing {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/programs.md")]
+    pub mod programs {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/cluster.md")]
@@ -1039,9 +1044,110 @@ macro_rules! steps {
     };
 }
 
+/// Makes the `main` function of a program whose components are its commands. Feature `main`.
+///
+/// ```no_run
+/// use palm::prelude::*;
+///
+/// #[derive(Default)]
+/// struct Splitter;
+///
+/// /// Splits texts.
+/// #[palm::server(name = "words")]
+/// impl Splitter {
+///     /// Returns the first word.
+///     #[palm::method]
+///     fn first(&self, text: String) -> String {
+///         text.split_whitespace().next().unwrap_or_default().to_owned()
+///     }
+/// }
+///
+/// palm::main!();
+/// ```
+///
+/// ```text
+/// my_program                                        lists the components and their functions
+/// my_program server words --bind tcp://127.0.0.1:5555 --concurrency 4
+/// my_program server words --help                    describes the options
+/// my_program run                                    does what PALM_WIRING says, for runners
+/// ```
+///
+/// All components that are linked into the program and implement `Default` are commands, and so are a master and a hub
+/// without hooks for the workers. A component that is made in another way is an entry, with its constructor:
+///
+/// ```no_run
+/// # use palm::prelude::*;
+/// /// How images are made small.
+/// #[derive(clap::Args)]
+/// struct Settings {
+///     /// Keep every n-th byte of an image
+///     #[arg(long, env = "QUALITY", default_value_t = 2)]
+///     quality: usize,
+/// }
+///
+/// struct Resizer(Settings);
+///
+/// impl Resizer {
+///     async fn open(settings: Settings) -> Result<Self, String> {
+///         match settings.quality {
+///             0 => Err("the quality is 0".to_owned()),
+///             _ => Ok(Self(settings)),
+///         }
+///     }
+/// }
+///
+/// #[palm::worker(server = "images")]
+/// impl Resizer {
+///     #[palm::method]
+///     fn thumbnail(&self, image: Vec<u8>) -> Vec<u8> {
+///         image.into_iter().step_by(self.0.quality).collect()
+///     }
+/// }
+///
+/// palm::main!(Resizer => Resizer::open);
+/// ```
+///
+/// A constructor is a function or a closure without captures, sync or async, that returns the component or a `Result`
+/// of it. It takes nothing, or one argument that implements `clap::Args`, whose fields become arguments of the command.
+///
+/// The constructor runs in the program's runtime. The component then runs until SIGTERM or Ctrl-C, drains, and the
+/// program exits with 0. It exits with 1 if the component does not start, fails, or does not drain within its limit,
+/// with 2 if the command line, the environment, the configuration file or `PALM_WIRING` has a mistake, and with 3 if a
+/// second signal ended the drain.
+///
+/// ```compile_fail
+/// # struct Resizer;
+/// # #[palm::worker(server = "images")]
+/// # impl Resizer { #[palm::method] fn thumbnail(&self, image: Vec<u8>) -> Vec<u8> { image } }
+/// palm::main!(Resizer => |path: String| Resizer); // error: `palm::main!` cannot construct `Resizer` with this
+/// ```
+#[cfg(feature = "main")]
+#[macro_export]
+macro_rules! main {
+    ($($entries:tt)*) => {
+        $crate::__private::main!($crate; $($entries)*);
+    };
+}
+
+/// Needs the feature `main`.
+#[cfg(not(feature = "main"))]
+#[macro_export]
+#[doc(hidden)]
+macro_rules! main {
+    ($($entries:tt)*) => {
+        fn main() {
+            ::core::compile_error!(
+                "`palm::main!` needs the feature `main` of palm: add `features = [\"main\"]` to the dependency in Cargo.toml"
+            );
+        }
+    };
+}
+
 /// The items that expanded macros use. Not covered by any stability guarantee.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "main")]
+    pub use palm_macros::main;
     pub use palm_macros::steps;
     pub use palm_runtime::callable::{
         Call, Callable, Emit, Emitted, FunctionInfo, IntoMessages, IntoOutcome, IntoPublication,
@@ -1054,10 +1160,12 @@ pub mod __private {
     pub use palm_runtime::http::IntoHttpWorker;
     pub use palm_runtime::part::{BypassInbound, BypassOutbound, InboundHooks, OutboundHooks};
     pub use palm_runtime::parts::{BypassSender, IntoAddress};
+    #[cfg(feature = "main")]
+    pub use palm_runtime::program;
     pub use palm_runtime::{
         Answer, Argument, Bind, BoxError, CallError, CallFailure, Client, ComponentKind, Connect,
-        ConnectError, Context, Eval, FromPayload, Function, Job, Message, NoAnswer, Registration,
-        Stream, Untyped, inventory, macro_support as check,
+        ConnectError, Context, Eval, FromPayload, Function, Job, Linked, Message, NoAnswer,
+        NotDefault, Registration, StarterOf, Stream, Untyped, inventory, macro_support as check,
     };
     pub use palm_runtime::{ByteString, Bytes};
     pub use std::sync::Arc;

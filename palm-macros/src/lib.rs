@@ -6,6 +6,7 @@
 //! - `helper`: the attributes of methods inside these blocks (`#[palm::method]` and the hooks);
 //! - `interface`: the attribute of a trait;
 //! - `part`: the attributes of user-defined parts (`#[palm::inbound]` and the others of `Part`);
+//! - `program`: the `main` function that `palm::main!` makes;
 //! - `steps`: the check of step names that are written as literals.
 //!
 //! After a mistake an attribute reports every mistake that it finds and expands to *stand-ins*: the same
@@ -21,6 +22,7 @@ mod kind;
 mod options;
 mod part;
 mod paths;
+mod program;
 mod signature;
 mod steps;
 mod syntax;
@@ -187,4 +189,10 @@ pub fn bypass(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn steps(input: TokenStream) -> TokenStream {
     steps::expand(input.into()).into()
+}
+
+#[doc(hidden)]
+#[proc_macro]
+pub fn main(input: TokenStream) -> TokenStream {
+    program::expand(input.into()).into()
 }

@@ -45,6 +45,9 @@ mod network;
 mod options;
 pub mod part;
 pub mod parts;
+#[cfg(feature = "main")]
+#[doc(hidden)]
+pub mod program;
 mod queue;
 mod signals;
 pub mod socket;
@@ -131,7 +134,10 @@ pub use payload::{CodecError, FromPayload, IntoPayload, PositionedError, Protobu
 pub use queue::QueueLimits;
 pub use router::PartKind;
 
+#[cfg(feature = "main")]
 #[doc(hidden)]
-pub use linked_components::inventory;
+pub use linked_components::{Launch, StartComponent, StartRequest};
+#[doc(hidden)]
+pub use linked_components::{Linked, NotDefault, Starter, StarterOf, inventory};
 #[doc(hidden)]
 pub use {bytes::Bytes, bytestring::ByteString, futures_core::Stream};

@@ -1548,10 +1548,10 @@ fn readme_project_compiles_and_runs() {
         .split_once("## Your own worker in five minutes")
         .unwrap();
     let (steps, _) = steps.split_once("\n## ").unwrap();
-    let [create, _run, ..] = &blocks(steps, "sh")[..] else {
+    let [create, run, ..] = &blocks(steps, "sh")[..] else {
         panic!("the README has no commands")
     };
-    let [main, more, ..] = &blocks(steps, "rust")[..] else {
+    let [library, program, client, more, ..] = &blocks(steps, "rust")[..] else {
         panic!("the README has no code")
     };
     let folder = tempfile::tempdir().unwrap();
@@ -1579,21 +1579,37 @@ fn readme_project_compiles_and_runs() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap().to_string();
     drop(port);
-    let main = main.replace("127.0.0.1:5559", &address);
     // The code of step 3 belongs into the client, after its call.
     let call = "println!(\"{} bytes\", thumbnail.len());\n";
-    assert!(main.contains(call));
-    let main = main.replace(call, &format!("{call}{more}"));
-    std::fs::write(project.join("src/main.rs"), main).unwrap();
+    assert!(client.contains(call));
+    let client = client.replace(call, &format!("{call}{more}"));
+    std::fs::create_dir(project.join("examples")).unwrap();
+    for (file, code) in [
+        ("src/lib.rs", library),
+        ("src/main.rs", program),
+        ("examples/client.rs", &client),
+    ] {
+        let code = code.replace("127.0.0.1:5559", &address);
+        std::fs::write(project.join(file), code).unwrap();
+    }
 
+    // `cargo run` would pass no signal on, and two of them would build at once.
+    let run = run.replace("127.0.0.1:5559", &address);
+    let run = run.replace("cargo run -- ", "\"$programs/images\" ");
+    let [master, worker, client] = run.lines().collect::<Vec<_>>()[..] else {
+        panic!("the README does not run three programs: {run}")
+    };
+    assert_eq!(client, "cargo run --example client");
     let printed = sh(
         &project,
-        "cargo build --quiet
-         images=\"$CARGO_TARGET_DIR/debug/images\"
-         \"$images\" master & master=$!
-         \"$images\" worker & worker=$!
-         trap 'kill $master $worker; wait' EXIT
-         timeout 60 \"$images\"",
+        &format!(
+            "cargo build --quiet --bins --examples
+             programs=\"$CARGO_TARGET_DIR/debug\"
+             {master} & master=$!
+             {worker} & worker=$!
+             trap 'kill $master $worker; wait' EXIT
+             timeout 60 \"$programs/examples/client\""
+        ),
     );
     assert_eq!(printed.lines().next(), Some("7 bytes"), "{printed}");
     let mut more: Vec<_> = printed.lines().skip(1).collect();

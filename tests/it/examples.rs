@@ -184,6 +184,39 @@ async fn example_quickstart_prints_the_expected_lines() {
 }
 
 #[tokio::test]
+async fn example_standalone_prints_the_expected_lines() {
+    let ports = Ports::take();
+    let address = |port: u16| format!("tcp://127.0.0.1:{}", port + ports.offset);
+    let db = address(5559);
+    let master = ["master", "--name", "test", "--db", &db];
+    let pushed = ["--pull", &address(5555), "--pub", &address(5556)];
+    let workers = ["--wpush", &address(5557), "--wpull", &address(5558)];
+    let master = spawn("standalone", &[&master[..], &pushed, &workers].concat());
+    let worker = spawn("standalone", &["worker", "--name", "worker1", "--db", &db]);
+    let launcher = [
+        "launcher",
+        "--server",
+        "test",
+        "--function",
+        "foo",
+        "--db",
+        &db,
+    ];
+    let output = done("launcher", spawn("standalone", &launcher)).await;
+    let mut lines: Vec<_> = output.stdout.lines().collect();
+    lines.sort_unstable();
+    let mut expected: Vec<_> = (1..=10)
+        .map(|number| format!("worker1 processed message {number}"))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+    for process in [worker, master] {
+        process.terminate();
+        done("standalone", process).await;
+    }
+}
+
+#[tokio::test]
 async fn example_tour_prints_the_expected_lines() {
     let output = done("tour", spawn("tour", &[])).await;
     let expected = [
@@ -272,6 +305,13 @@ fn spawn(example: &str, arguments: &[&str]) -> Process {
 
 /// Starts an example with `variables` in its environment. Variables that set the log level are unset otherwise.
 fn spawn_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+    let mut command = command(example);
+    command.args(arguments).envs(variables.iter().copied());
+    Process::spawn(example, command)
+}
+
+/// Returns the command that runs an example, without the variables that set the log level.
+pub(crate) fn command(example: &str) -> Command {
     // This executable is `<profile>/deps/<name>`, and the examples are in `<profile>/examples`.
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
@@ -284,12 +324,8 @@ fn spawn_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> 
         "no {shown}: `cargo build --examples` makes it"
     );
     let mut command = Command::new(path);
+    command.env_remove("PALM_LOG").env_remove("RUST_LOG");
     command
-        .args(arguments)
-        .env_remove("PALM_LOG")
-        .env_remove("RUST_LOG")
-        .envs(variables.iter().copied());
-    Process::spawn(example, command)
 }
 
 /// Waits until a process has ended with success.

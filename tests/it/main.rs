@@ -57,6 +57,7 @@ mod other_languages;
 mod parts;
 mod process;
 mod prometheus;
+mod programs;
 mod public_api;
 mod pylm;
 mod rep;

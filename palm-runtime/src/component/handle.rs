@@ -90,8 +90,9 @@ impl ComponentHandle {
     }
 
     /// Waits until the component is connected to all of its upstream components. Cancel safe.
-    pub(crate) async fn in_place(&self) {
-        self.state.streams.in_place().await;
+    pub(crate) fn in_place(&self) -> impl Future<Output = ()> + Send + 'static {
+        let state = self.state.clone();
+        async move { state.streams.in_place().await }
     }
 
     /// Stops the component, and returns once it has ended.

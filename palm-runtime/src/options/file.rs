@@ -118,6 +118,10 @@ impl<'de> Visitor<'de> for AnyValue {
             .map_err(|_| de::Error::custom("the number is too large"))
     }
 
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
+    }
+
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
         Ok(Value::Text(value.to_owned()))
     }

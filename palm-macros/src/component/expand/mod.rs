@@ -35,6 +35,7 @@ pub(super) fn component(component: &Component<'_>) -> TokenStream {
     let builder = builder(component);
     let check = check(component);
     let registration = registration(component);
+    let linked = linked(component);
     quote! {
         #block
         #constants
@@ -46,6 +47,7 @@ pub(super) fn component(component: &Component<'_>) -> TokenStream {
             #builder
             #check
             #registration
+            #linked
         };
     }
 }
@@ -164,27 +166,51 @@ fn registration(component: &Component<'_>) -> TokenStream {
     let private = private(component);
     let kind = format_ident!("{}", component.kind.variant());
     let name = component.name.in_registration(component);
-    let self_ty = text::source(&component.block.item.self_ty);
+    let self_ty = &component.block.item.self_ty;
+    let type_name = text::source(self_ty);
     let doc = text::first_doc_line(&component.block.item.attrs);
     let hooks = component.hooks.iter().map(|hook| {
         let cfgs = &hook.signature.cfgs;
         let name = hook.helper.name();
         quote!(#(#cfgs)* #name)
     });
+    // The arguments of a generic type are not known here.
+    let is_generic = !component.block.item.generics.params.is_empty();
+    let starter = (component.kind.builder().1.is_some() && !is_generic).then(|| {
+        quote! {
+            .starter({
+                #[allow(unused_imports)]
+                use #private::NotDefault as _;
+                #private::StarterOf::<#self_ty>::STARTER
+            })
+        }
+    });
     quote! {
         const __PALM_HOOKS: &[&::core::primitive::str] = &[#(#hooks),*];
-        #private::inventory::submit! {
-            #private::Registration::new(
-                #private::ComponentKind::#kind,
-                #name,
-                #self_ty,
-                ::core::module_path!(),
-                #doc,
-                __PALM_FUNCTIONS,
-                __PALM_HOOKS,
-            )
-        }
+        const __PALM_REGISTRATION: #private::Registration = #private::Registration::new(
+            #private::ComponentKind::#kind,
+            #name,
+            #type_name,
+            ::core::module_path!(),
+            #doc,
+            __PALM_FUNCTIONS,
+            __PALM_HOOKS,
+        )
+        #starter;
+        #private::inventory::submit! { __PALM_REGISTRATION }
     }
+}
+
+/// Returns the `impl` of `Linked`, by which `palm::main!` finds the `__PALM_REGISTRATION` of a type. An HTTP worker has
+/// none, because a web server starts it.
+fn linked(component: &Component<'_>) -> Option<TokenStream> {
+    let private = private(component);
+    let builder = format_ident!("{}", component.kind.builder().1?);
+    let body = quote! {
+        type Builder = #private::#builder<Self>;
+        const REGISTRATION: &'static #private::Registration = &__PALM_REGISTRATION;
+    };
+    Some(implementation(component, &quote!(#private::Linked), &body))
 }
 
 /// Returns `let __palm_this = ..;`, the component as the method takes it.

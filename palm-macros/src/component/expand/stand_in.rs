@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{format_ident, quote};
 
-use super::{builder, constants, implementation, private};
+use super::{builder, constants, implementation, linked, private};
 use crate::component::model::{Component, Method, has_name};
 
 /// Expands a component with mistakes, or in a build that lacks a feature for it.
@@ -28,7 +28,16 @@ pub(in crate::component) fn stand_in(
         },
     );
     let callable = component.kind.is_callable().then(|| callable(component));
-    let builder = missing_feature.is_none().then(|| builder(component));
+    let builder = missing_feature.is_none().then(|| {
+        let (builder, linked) = (builder(component), linked(component));
+        let kind = format_ident!("{}", component.kind.variant());
+        quote! {
+            const __PALM_REGISTRATION: #private::Registration =
+                #private::Registration::new(#private::ComponentKind::#kind, "_", "", "", "", &[], &[]);
+            #builder
+            #linked
+        }
+    });
     quote! {
         #block
         #constants

@@ -157,10 +157,30 @@ fn server_expands_to_constants_traits_and_registration() {
                     type Builder = ::palm::__private::ServerBuilder<Self>;
                 }
                 const __PALM_HOOKS: &[&::core::primitive::str] = &[];
+                const __PALM_REGISTRATION: ::palm::__private::Registration = ::palm::__private::Registration::new(
+                        ::palm::__private::ComponentKind::Server,
+                        "images",
+                        "Resizer",
+                        ::core::module_path!(),
+                        "Makes images smaller.",
+                        __PALM_FUNCTIONS,
+                        __PALM_HOOKS,
+                    )
+                    .starter({
+                        #[allow(unused_imports)]
+                        use ::palm::__private::NotDefault as _;
+                        ::palm::__private::StarterOf::<Resizer>::STARTER
+                    });
                 ::palm::__private::inventory::submit! {
-                    ::palm::__private::Registration::new(::palm::__private::ComponentKind::Server,
-                    "images", "Resizer", ::core::module_path!(), "Makes images smaller.",
-                    __PALM_FUNCTIONS, __PALM_HOOKS,)
+                    __PALM_REGISTRATION
+                }
+                #[automatically_derived]
+                impl ::palm::__private::Linked for Resizer
+                where
+                    Resizer: ::core::marker::Send + ::core::marker::Sync + 'static,
+                {
+                    type Builder = ::palm::__private::ServerBuilder<Self>;
+                    const REGISTRATION: &'static ::palm::__private::Registration = &__PALM_REGISTRATION;
                 }
             };
         "#]],
@@ -525,10 +545,26 @@ fn worker_expands_methods_of_every_form() {
                     bus::__private::check::component::<Resizer<T>>()
                 }
                 const __PALM_HOOKS: &[&::core::primitive::str] = &[];
+                const __PALM_REGISTRATION: bus::__private::Registration = bus::__private::Registration::new(
+                    bus::__private::ComponentKind::Worker,
+                    "images",
+                    "Resizer<T>",
+                    ::core::module_path!(),
+                    "",
+                    __PALM_FUNCTIONS,
+                    __PALM_HOOKS,
+                );
                 bus::__private::inventory::submit! {
-                    bus::__private::Registration::new(bus::__private::ComponentKind::Worker,
-                    "images", "Resizer<T>", ::core::module_path!(), "", __PALM_FUNCTIONS,
-                    __PALM_HOOKS,)
+                    __PALM_REGISTRATION
+                }
+                #[automatically_derived]
+                impl<T: Send + Sync + 'static> bus::__private::Linked for Resizer<T>
+                where
+                    T: Image,
+                    Resizer<T>: ::core::marker::Send + ::core::marker::Sync + 'static,
+                {
+                    type Builder = bus::__private::WorkerBuilder<Self>;
+                    const REGISTRATION: &'static bus::__private::Registration = &__PALM_REGISTRATION;
                 }
             };
         "#]],
@@ -654,9 +690,30 @@ fn mux_worker_emits_every_result() {
                     type Builder = ::palm::__private::WorkerBuilder<Self>;
                 }
                 const __PALM_HOOKS: &[&::core::primitive::str] = &[];
+                const __PALM_REGISTRATION: ::palm::__private::Registration = ::palm::__private::Registration::new(
+                        ::palm::__private::ComponentKind::MuxWorker,
+                        "_",
+                        "Foo",
+                        ::core::module_path!(),
+                        "",
+                        __PALM_FUNCTIONS,
+                        __PALM_HOOKS,
+                    )
+                    .starter({
+                        #[allow(unused_imports)]
+                        use ::palm::__private::NotDefault as _;
+                        ::palm::__private::StarterOf::<Foo>::STARTER
+                    });
                 ::palm::__private::inventory::submit! {
-                    ::palm::__private::Registration::new(::palm::__private::ComponentKind::MuxWorker,
-                    "_", "Foo", ::core::module_path!(), "", __PALM_FUNCTIONS, __PALM_HOOKS,)
+                    __PALM_REGISTRATION
+                }
+                #[automatically_derived]
+                impl ::palm::__private::Linked for Foo
+                where
+                    Foo: ::core::marker::Send + ::core::marker::Sync + 'static,
+                {
+                    type Builder = ::palm::__private::WorkerBuilder<Self>;
+                    const REGISTRATION: &'static ::palm::__private::Registration = &__PALM_REGISTRATION;
                 }
             };
         "#]],
@@ -791,9 +848,30 @@ fn hub_expands_every_hook() {
                     "gather",
                     "handle_stream",
                 ];
+                const __PALM_REGISTRATION: ::palm::__private::Registration = ::palm::__private::Registration::new(
+                        ::palm::__private::ComponentKind::Hub,
+                        "hub",
+                        "Tee",
+                        ::core::module_path!(),
+                        "",
+                        __PALM_FUNCTIONS,
+                        __PALM_HOOKS,
+                    )
+                    .starter({
+                        #[allow(unused_imports)]
+                        use ::palm::__private::NotDefault as _;
+                        ::palm::__private::StarterOf::<Tee>::STARTER
+                    });
                 ::palm::__private::inventory::submit! {
-                    ::palm::__private::Registration::new(::palm::__private::ComponentKind::Hub,
-                    "hub", "Tee", ::core::module_path!(), "", __PALM_FUNCTIONS, __PALM_HOOKS,)
+                    __PALM_REGISTRATION
+                }
+                #[automatically_derived]
+                impl ::palm::__private::Linked for Tee
+                where
+                    Tee: ::core::marker::Send + ::core::marker::Sync + 'static,
+                {
+                    type Builder = ::palm::__private::HubBuilder<Self>;
+                    const REGISTRATION: &'static ::palm::__private::Registration = &__PALM_REGISTRATION;
                 }
             };
         "#]],
@@ -994,9 +1072,30 @@ fn generated_items_keep_the_cfgs_of_their_methods() {
                     type Builder = ::palm::__private::SinkBuilder<Self>;
                 }
                 const __PALM_HOOKS: &[&::core::primitive::str] = &[#[cfg(unix)] "handle_stream"];
+                const __PALM_REGISTRATION: ::palm::__private::Registration = ::palm::__private::Registration::new(
+                        ::palm::__private::ComponentKind::Sink,
+                        "sink",
+                        "Foo",
+                        ::core::module_path!(),
+                        "",
+                        __PALM_FUNCTIONS,
+                        __PALM_HOOKS,
+                    )
+                    .starter({
+                        #[allow(unused_imports)]
+                        use ::palm::__private::NotDefault as _;
+                        ::palm::__private::StarterOf::<Foo>::STARTER
+                    });
                 ::palm::__private::inventory::submit! {
-                    ::palm::__private::Registration::new(::palm::__private::ComponentKind::Sink,
-                    "sink", "Foo", ::core::module_path!(), "", __PALM_FUNCTIONS, __PALM_HOOKS,)
+                    __PALM_REGISTRATION
+                }
+                #[automatically_derived]
+                impl ::palm::__private::Linked for Foo
+                where
+                    Foo: ::core::marker::Send + ::core::marker::Sync + 'static,
+                {
+                    type Builder = ::palm::__private::SinkBuilder<Self>;
+                    const REGISTRATION: &'static ::palm::__private::Registration = &__PALM_REGISTRATION;
                 }
             };
         "##]],

@@ -94,12 +94,29 @@ fn block_with_mistakes_keeps_its_items_without_helper_attributes() {
                         ::core::future::pending()
                     }
                 }
+                const __PALM_REGISTRATION: ::palm::__private::Registration = ::palm::__private::Registration::new(
+                    ::palm::__private::ComponentKind::Server,
+                    "_",
+                    "",
+                    "",
+                    "",
+                    &[],
+                    &[],
+                );
                 #[automatically_derived]
                 impl ::palm::__private::Bind for Foo
                 where
                     Foo: ::core::marker::Send + ::core::marker::Sync + 'static,
                 {
                     type Builder = ::palm::__private::ServerBuilder<Self>;
+                }
+                #[automatically_derived]
+                impl ::palm::__private::Linked for Foo
+                where
+                    Foo: ::core::marker::Send + ::core::marker::Sync + 'static,
+                {
+                    type Builder = ::palm::__private::ServerBuilder<Self>;
+                    const REGISTRATION: &'static ::palm::__private::Registration = &__PALM_REGISTRATION;
                 }
             };
             ::core::compile_error! {

@@ -1,5 +1,12 @@
-//! The components that are linked into a program. The only file that names `inventory`.
+//! The components that are linked into a program, and how they start. The only file that names `inventory`.
 
+mod starter;
+
+#[cfg(feature = "main")]
+pub use self::starter::main::{Launch, StartComponent, StartRequest};
+#[cfg(feature = "main")]
+pub(crate) use self::starter::main::{PlainHub, PlainMaster, Starting};
+pub use self::starter::{Linked, NotDefault, Starter, StarterOf};
 use crate::component_kind::ComponentKind;
 use crate::method::FunctionInfo;
 
@@ -21,6 +28,12 @@ pub struct Registration {
     pub functions: &'static [FunctionInfo],
     /// The hooks that it implements: `scatter`, `gather`, `handle_stream`.
     pub hooks: &'static [&'static str],
+    /// Starts the component for `palm::main!`, if its type implements `Default`.
+    #[cfg_attr(
+        not(feature = "main"),
+        allow(dead_code, reason = "only programs read it")
+    )]
+    pub(crate) starter: Starter,
 }
 
 impl Registration {
@@ -42,7 +55,15 @@ impl Registration {
             doc,
             functions,
             hooks,
+            starter: Starter::NONE,
         }
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn starter(mut self, starter: Starter) -> Self {
+        self.starter = starter;
+        self
     }
 }
 
