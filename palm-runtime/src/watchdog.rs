@@ -122,10 +122,10 @@ pub(crate) struct Watched<F> {
     pub(crate) scope: Option<Scope>,
     /// The span in which the call is polled.
     pub(crate) span: Span,
-    pub(crate) call: Pin<Box<F>>,
+    pub(crate) call: F,
 }
 
-impl<F: Future> Future for Watched<F> {
+impl<F: Future + Unpin> Future for Watched<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -136,7 +136,7 @@ impl<F: Future> Future for Watched<F> {
             call,
         } = &mut *self;
         let _entered = span.enter();
-        let poll = || method.poll(|| call.as_mut().poll(context));
+        let poll = || method.poll(|| Pin::new(&mut *call).poll(context));
         call_slots::enter(scope, poll)
     }
 }

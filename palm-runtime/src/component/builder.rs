@@ -1,20 +1,17 @@
 //! [`Builder`]: the options of a component, for all kinds in one place.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::{Mutex, PoisonError};
 
 use tower::Layer;
 
+use super::any_options::{AnyOptions, StreamAddress, StreamSource, worker_name};
 use super::kind::{
     Calls, Follows, HasWorkers, Hub, Kind, Master, Pipeline, Publishes, Pulls, Server, Sink, Worker,
 };
-use super::settings::{Settings, Store, settings};
+use super::settings::{Store, settings};
 use crate::cache::KeyValue;
-use crate::call_service::{CallHandler, Layers, MethodService};
+use crate::call_service::{CallHandler, MethodService};
 use crate::discovery::{IntoAddress, ParsedAddress};
-use crate::executor::default_concurrency;
-use crate::failure::CallFailure;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, GatewayOptions, Listener};
 use crate::link::client::Prefetch;
@@ -32,27 +29,8 @@ use crate::parts::PendingLimits;
 #[derive(Debug)]
 pub struct Builder<C, K> {
     pub(super) component: C,
-    pub(super) name: String,
-    pub(super) db_address: ParsedAddress,
-    pub(super) settings: Settings,
-    pub(super) concurrency: usize,
-    pub(super) layers: Layers<CallFailure>,
-    pub(super) prefetch: Prefetch,
-    pub(super) pull_address: Option<ParsedAddress>,
-    pub(super) push_address: Option<ParsedAddress>,
-    pub(super) pub_address: Option<ParsedAddress>,
-    pub(super) worker_pull_address: Option<ParsedAddress>,
-    pub(super) worker_push_address: Option<ParsedAddress>,
-    pub(super) sources: Vec<StreamSource>,
-    /// The topic to follow, if the source does not set one.
-    pub(super) previous: Option<String>,
-    /// Whether results are published to followers; `None` if the steps of each message decide.
-    pub(super) pipelined: Option<bool>,
-    pub(super) pending_limits: PendingLimits,
-    /// The HTTP gateway, and its listener if the component serves it.
-    #[cfg(feature = "http")]
-    pub(super) http: Option<(Gateway, Option<Listener>)>,
-    pub(super) kind: PhantomData<K>,
+    pub(super) options: AnyOptions,
+    kind: PhantomData<K>,
 }
 
 /// The options of a server.
@@ -67,51 +45,6 @@ pub type MasterBuilder<C> = Builder<C, Master>;
 pub type HubBuilder<C> = Builder<C, Hub>;
 /// The options of a worker, or of a mux worker.
 pub type WorkerBuilder<C> = Builder<C, Worker>;
-
-/// A stream that a component follows.
-#[derive(Debug, Clone)]
-pub(super) struct StreamSource {
-    pub(super) address: StreamAddress,
-    /// The topic; `None` if another option sets it.
-    pub(super) previous: Option<String>,
-}
-
-/// The address by which a stream is found.
-#[derive(Debug, Clone)]
-pub(super) enum StreamAddress {
-    /// The `pub_address` of its publisher.
-    Publisher(ParsedAddress),
-    /// The `db_address` of its component, where the `pub_address` is discovered.
-    Component(ParsedAddress),
-}
-
-impl StreamAddress {
-    pub(super) fn get(&self) -> &ParsedAddress {
-        match self {
-            Self::Publisher(address) | Self::Component(address) => address,
-        }
-    }
-}
-
-/// Writes the option that has set the stream, for errors.
-impl std::fmt::Display for StreamSource {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = self.address.get();
-        let address = match address {
-            Ok(address) => address.to_string(),
-            Err(_) => "..".to_owned(),
-        };
-        match (&self.address, &self.previous) {
-            (StreamAddress::Component(_), _) => write!(formatter, "`.follow(\"{address}\")`"),
-            (StreamAddress::Publisher(_), None) => {
-                write!(formatter, "`.sub_address(\"{address}\")`")
-            }
-            (StreamAddress::Publisher(_), Some(previous)) => {
-                write!(formatter, "`.stream(\"{address}\", \"{previous}\")`")
-            }
-        }
-    }
-}
 
 /// A component that peers connect to. Implemented by the macros.
 #[diagnostic::on_unimplemented(
@@ -187,51 +120,35 @@ impl<C, K: Kind> Builder<C, K> {
     pub(super) fn new(component: C, name: String, db_address: ParsedAddress) -> Self {
         Self {
             component,
-            name,
-            db_address,
-            settings: Settings::default(),
-            concurrency: default_concurrency(),
-            layers: Layers::default(),
-            prefetch: Prefetch::Measured,
-            pull_address: None,
-            push_address: None,
-            pub_address: None,
-            worker_pull_address: None,
-            worker_push_address: None,
-            sources: Vec::new(),
-            previous: None,
-            pipelined: None,
-            pending_limits: PendingLimits::default(),
-            #[cfg(feature = "http")]
-            http: None,
+            options: AnyOptions::new(name, db_address),
             kind: PhantomData,
         }
     }
 
     /// Sets the store of the component's cache. Default: in memory, up to 1 GiB.
     pub fn cache(mut self, store: impl KeyValue) -> Self {
-        self.settings.store = Store::new(store);
+        self.options.settings.store = Store::new(store);
         self
     }
 
     /// Returns the current name.
     pub(crate) fn current_name(&self) -> &str {
-        &self.name
+        &self.options.name
     }
 
     /// Replaces the `db_address`.
     pub(crate) fn at(mut self, db_address: impl IntoAddress) -> Self {
-        self.db_address = db_address.into_address();
+        self.options.db_address = db_address.into_address();
         self
     }
 
     /// Returns whether the options name a component to follow.
     pub(crate) fn has_sources(&self) -> bool {
-        !self.sources.is_empty()
+        !self.options.sources.is_empty()
     }
 }
 
-settings! { @methods [<C, K: Kind>] Builder<C, K>, [settings] }
+settings! { @methods [<C, K: Kind>] Builder<C, K>, [options.settings] }
 
 builder_options! {
     "Kind": impl[<C, K: Kind>] Builder<C, K> {
@@ -240,26 +157,26 @@ builder_options! {
         /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`, or `images@node7:4711` if
         /// its methods are closures and its master is `images`. Later workers of the same type and process have a number
         /// appended.
-        name: String = |builder, name: impl Into<String>| builder.name = name.into();
+        name: String = |options, name: impl Into<String>| options.name = name.into();
     }
     "Calls": impl[<C, K: Calls>] Builder<C, K> {
         /// Sets how many calls may run at once. Default: the number of processors. With 0 the component does not start.
-        concurrency: usize = |builder, calls: usize| builder.concurrency = calls;
+        concurrency: usize = |options, calls: usize| options.concurrency = calls;
     }
     "Pulls": impl[<C, K: Pulls>] Builder<C, K> {
         /// Sets the address at which legacy clients push their messages.
-        pull_address: String = |builder, address: impl IntoAddress| builder.pull_address = Some(address.into_address());
+        pull_address: String = |options, address: impl IntoAddress| options.pull_address = Some(address.into_address());
     }
     "Publishes": impl[<C, K: Publishes>] Builder<C, K> {
         /// Sets the address at which results are published to legacy peers.
-        pub_address: String = |builder, address: impl IntoAddress| builder.pub_address = Some(address.into_address());
+        pub_address: String = |options, address: impl IntoAddress| options.pub_address = Some(address.into_address());
         /// Sets whether results are published to the components that follow this one (`true`) or to the client (`false`),
         /// whatever steps the message has.
         ///
         /// Default: the steps of each message decide. The result of a step with a further one is published to followers,
         /// and its caller receives an error if there are none. The result of the last step is sent to the client; a
         /// pipeline or sink publishes it to followers if the client does not receive answers from it over a link.
-        pipelined: bool = |builder, pipelined: bool| builder.pipelined = Some(pipelined);
+        pipelined: bool = |options, pipelined: bool| options.pipelined = Some(pipelined);
         [group]
         /// Sets the bounds of results that are kept until their topic has a subscriber. Default: 10 s, 10 000 messages,
         /// 64 MiB.
@@ -268,26 +185,26 @@ builder_options! {
     "HasWorkers": impl[<C, K: HasWorkers>] Builder<C, K> {
         /// Sets the address at which legacy workers pull tasks.
         worker_push_address: String =
-            |builder, address: impl IntoAddress| builder.worker_push_address = Some(address.into_address());
+            |options, address: impl IntoAddress| options.worker_push_address = Some(address.into_address());
         /// Sets the address at which legacy workers push results.
         worker_pull_address: String =
-            |builder, address: impl IntoAddress| builder.worker_pull_address = Some(address.into_address());
+            |options, address: impl IntoAddress| options.worker_pull_address = Some(address.into_address());
     }
     "Follows": impl[<C, K: Follows>] Builder<C, K> {
         /// Follows the component with this `pub_address`.
         ///
         /// Either this or [`follow`](Self::follow) is required, once: a pipeline or hub follows a single component.
-        sub_address: String = |builder, address: impl IntoAddress| builder.sources.push(StreamSource {
+        sub_address: String = |options, address: impl IntoAddress| options.sources.push(StreamSource {
             address: StreamAddress::Publisher(address.into_address()),
             previous: None,
         });
         /// Sets the topic to follow: the name of the component upstream, unless its hook `handle_stream` publishes under
         /// other topics. Required with [`sub_address`](Self::sub_address).
-        previous: String = |builder, topic: impl Into<String>| builder.previous = Some(topic.into());
+        previous: String = |options, topic: impl Into<String>| options.previous = Some(topic.into());
         /// Follows the component with this `db_address`, where its name and `pub_address` are discovered.
         ///
         /// A pipeline or hub follows a single component; a sink follows several.
-        follow: String = |builder, db_address: impl IntoAddress| builder.sources.push(StreamSource {
+        follow: String = |options, db_address: impl IntoAddress| options.sources.push(StreamSource {
             address: StreamAddress::Component(db_address.into_address()),
             previous: None,
         });
@@ -297,12 +214,12 @@ builder_options! {
         ///
         /// Default: as many as it completes in 10 ms, at most 1000, and none if a task takes longer, since other workers
         /// cannot run prefetched tasks. Only over a link, see [`LinkOptions`](crate::LinkOptions).
-        prefetch: u64 = |builder, tasks: u64| builder.prefetch = Prefetch::Fixed(tasks);
+        prefetch: u64 = |options, tasks: u64| options.prefetch = Prefetch::Fixed(tasks);
         /// Sets the address at which the master pushes tasks, its `worker_push_address`. Default: discovered at `db_address`.
-        push_address: String = |builder, address: impl IntoAddress| builder.push_address = Some(address.into_address());
+        push_address: String = |options, address: impl IntoAddress| options.push_address = Some(address.into_address());
         /// Sets the address at which the master pulls results, its `worker_pull_address`. Default: discovered at
         /// `db_address`.
-        pull_address: String = |builder, address: impl IntoAddress| builder.pull_address = Some(address.into_address());
+        pull_address: String = |options, address: impl IntoAddress| options.pull_address = Some(address.into_address());
     }
 }
 
@@ -340,7 +257,7 @@ impl<C, K: Calls> Builder<C, K> {
     where
         L: Layer<MethodService, Service: CallHandler> + Send + 'static,
     {
-        self.layers.add(layer);
+        self.options.layers.add(layer);
         self
     }
 }
@@ -364,13 +281,13 @@ impl<C, K: HasWorkers> Builder<C, K> {
 
     /// Serves HTTP at `listener`, as [`http`](Self::http) does, with the options of a gateway.
     pub fn gateway(mut self, listener: impl Into<Listener>, options: GatewayOptions) -> Self {
-        self.http = Some((Gateway::with_options(options), Some(listener.into())));
+        self.options.http = Some((Gateway::with_options(options), Some(listener.into())));
         self
     }
 
     /// Handles the requests of a gateway whose service is mounted in an application of your own.
     pub fn mounted_gateway(mut self, gateway: &Gateway) -> Self {
-        self.http = Some((gateway.clone(), None));
+        self.options.http = Some((gateway.clone(), None));
         self
     }
 }
@@ -383,7 +300,7 @@ impl<C, K: Kind> Builder<C, K> {
     /// Components of one process with the same address share it. Default: the address in the environment variable
     /// `PALM_MONITOR`, and no monitor if it is not set. The URL is announced as `monitor_address`.
     pub fn monitor(mut self, listener: impl Into<Listener>) -> Self {
-        self.settings.monitor.set(listener.into());
+        self.options.settings.monitor.set(listener.into());
         self
     }
 }
@@ -449,7 +366,7 @@ impl<C> Builder<C, Sink> {
     ///
     /// Call this once for each stream.
     pub fn stream(mut self, sub_address: impl IntoAddress, previous: impl Into<String>) -> Self {
-        self.sources.push(StreamSource {
+        self.options.sources.push(StreamSource {
             address: StreamAddress::Publisher(sub_address.into_address()),
             previous: Some(previous.into()),
         });
@@ -458,44 +375,10 @@ impl<C> Builder<C, Sink> {
 
     /// Adds a stream to follow: the topic of the component with this `db_address`, which is its name.
     pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
-        self.sources.push(StreamSource {
+        self.options.sources.push(StreamSource {
             address: StreamAddress::Component(db_address.into_address()),
             previous: None,
         });
         self
-    }
-}
-
-/// Returns the default name of a worker: its prefix (a type), host and process id, and a number for later workers of the
-/// same prefix and process. Names are for logs; a worker is identified by its session.
-fn worker_name(prefix: &str) -> String {
-    static NAMES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
-    let prefix = prefix.split('<').next().unwrap_or(prefix);
-    let host = gethostname::gethostname();
-    let (host, process) = (host.to_string_lossy(), std::process::id());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = names.entry(prefix.to_owned()).or_default();
-    *count += 1;
-    match *count {
-        1 => format!("{prefix}@{host}:{process}"),
-        number => format!("{prefix}@{host}:{process}/{number}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn default_name_of_a_worker_has_its_type_host_and_process() {
-        let first = worker_name("Resizer<u8>");
-        let process = std::process::id();
-        let address = first
-            .strip_prefix("Resizer@")
-            .expect("starts with the type");
-        let (host, number) = address.rsplit_once(':').expect("has a host");
-        assert!(!host.is_empty());
-        assert_eq!(number, process.to_string());
-        assert_eq!(worker_name("Resizer<u8>"), format!("{first}/2"));
     }
 }

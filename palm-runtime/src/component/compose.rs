@@ -3,32 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::{Bind, Builder, FromComponent, StreamAddress};
+use futures_core::future::BoxFuture;
+
+use super::any_options::{AnyOptions, StreamAddress};
+use super::builder::{Bind, Builder, FromComponent};
 use super::configuration::Mistakes;
-use super::dedicated_thread::start_on;
-use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
-use super::start_future::StartFuture;
 use super::template::ServerTemplate;
-use super::until_signal::{until_completed, until_stopped};
 use crate::cache::Cache;
 use crate::component_error::StartError;
+use crate::component_kind::ComponentKind;
 use crate::context::Context;
 use crate::discovery::{Directory, Endpoint, ParsedAddress};
-use crate::error::{Error, Result};
-use crate::executor::Callable;
-use crate::executor::{Addressee, Executor, Order};
+use crate::executor::{Addressee, AnyExecutor, Methods, Order};
 use crate::failure::CallFailure;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
 use crate::message::{Message, new_id};
-use crate::method::{Emit, Plain, Shape, State};
+use crate::method::{Emit, Hooks, Plain};
 use crate::network::NetworkTrust;
 use crate::part::{Binding, InboundHooks, LegacyAddress};
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
 use crate::parts::{
-    CacheService, PubService, PullConnection, PullService, PushConnection, SubConnection,
+    AnyPubService, CacheService, PullConnection, PullService, PushConnection, SubConnection,
     TaskOptions, WorkerPullService, WorkerPushService, to_master,
 };
 use crate::socket::{Address, SocketError};
@@ -93,135 +91,76 @@ impl FromComponent<Hub> for Builder<Plain, kind::Hub> {
 pub trait Compose: Sized {
     /// Returns the component as a template.
     #[doc(hidden)]
-    fn compose(
-        self,
-    ) -> impl Future<Output = std::result::Result<ServerTemplate, StartError>> + Send;
+    fn compose(self) -> Composing;
 }
 
-impl<C, K: Kind> Builder<C, K>
-where
-    Self: Compose + Send + 'static,
-{
-    /// Starts the component, and runs it until SIGTERM, Ctrl-C, its limit of messages or an error.
-    ///
-    /// The component drains before this returns. A second signal ends it at once.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Start`] if the component cannot be started, [`Error::Run`] if a part fails or the drain is incomplete.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops the component: it drains in the background.
-    pub fn start(self) -> StartFuture<()> {
-        StartFuture::new(until_stopped(self.spawn()))
-    }
-
-    /// Starts the component, and runs it until `stop` completes, its limit of messages or an error.
-    ///
-    /// The component then drains, as [`start`](Self::start) does after SIGTERM, before this returns. The output of
-    /// `stop` is ignored. Signals are not handled: a program that has handlers of its own, or none, uses this.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Start`] if the component cannot be started, [`Error::Run`] if a part fails or the drain is incomplete.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops the component: it drains in the background.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # async fn example() -> palm::Result<()> {
-    /// use palm::{Bind, Master};
-    ///
-    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    /// let master = Master::new("images").bind("tcp://127.0.0.1:5559");
-    /// let running = tokio::spawn(master.start_until(stopped));
-    /// // Later, elsewhere in the program:
-    /// drop(stop);
-    /// running.await.expect("the component does not panic")
-    /// # }
-    /// ```
-    pub async fn start_until(self, stop: impl Future) -> Result<()> {
-        until_completed(self.spawn(), stop).await
-    }
-
-    /// Starts the component, and returns once all of its sockets are bound.
-    ///
-    /// A worker, or a component that follows another one, then connects to its upstream in the background.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Start`] if the component cannot be started. No part runs then.
-    ///
-    /// # Cancel safety
-    ///
-    /// No part runs if the future is dropped before it is ready.
-    pub fn spawn(self) -> StartFuture<ComponentHandle> {
-        let (own_thread, name) = (self.settings.own_thread, self.name.clone());
-        let start = async {
-            let template = self.compose().await.map_err(Error::Start)?;
-            template.spawn_here().await
-        };
-        StartFuture::new(start_on(own_thread, name, start))
-    }
+/// A component of any type, whose kind is a value.
+#[derive(Debug)]
+pub(super) struct AnyComponent {
+    pub(super) kind: ComponentKind,
+    pub(super) options: AnyOptions,
+    /// [`Shape::mistakes`].
+    pub(super) mistakes: Vec<String>,
+    pub(super) hooks: Arc<dyn Hooks>,
 }
 
-impl<C: Shape, K: Kind> Builder<C, K> {
+/// The composition of a component.
+pub(super) type Composing = BoxFuture<'static, std::result::Result<ServerTemplate, StartError>>;
+
+impl AnyComponent {
     /// Returns all mistakes of the configuration as one error.
     fn check(&self) -> std::result::Result<(), StartError> {
         let mut mistakes = Mistakes::default();
-        let is_worker = K::KIND == kind::Worker::KIND;
-        mistakes.check_name(Some(K::KIND), &self.name);
-        for mistake in self.component.mistakes() {
+        let (kind, options) = (self.kind, &self.options);
+        let is_worker = kind == kind::Worker::KIND;
+        mistakes.check_name(Some(kind), &options.name);
+        for mistake in &self.mistakes {
             mistakes.add(mistake);
         }
-        if self.concurrency == 0 {
+        if options.concurrency == 0 {
             mistakes.add("with `.concurrency(0)` no call could run: it has to be at least 1");
         }
-        mistakes.check_settings(&self.settings);
+        mistakes.check_settings(&options.settings);
         if is_worker {
             let connected = [
-                ("the `db_address`", Some(&self.db_address)),
-                ("`.push_address(..)`", self.push_address.as_ref()),
-                ("`.pull_address(..)`", self.pull_address.as_ref()),
+                ("the `db_address`", Some(&options.db_address)),
+                ("`.push_address(..)`", options.push_address.as_ref()),
+                ("`.pull_address(..)`", options.pull_address.as_ref()),
             ];
             for (option, address) in connected {
                 if let Some(address) = address {
                     let peer = "its master or hub";
-                    check_connected(&mut mistakes, K::KIND, option, address, peer);
+                    check_connected(&mut mistakes, kind, option, address, peer);
                 }
             }
         } else {
             let addresses = [
-                ("pull_address", &self.pull_address),
-                ("pub_address", &self.pub_address),
-                ("worker_push_address", &self.worker_push_address),
-                ("worker_pull_address", &self.worker_pull_address),
+                ("pull_address", &options.pull_address),
+                ("pub_address", &options.pub_address),
+                ("worker_push_address", &options.worker_push_address),
+                ("worker_pull_address", &options.worker_pull_address),
             ];
             let legacy = addresses.into_iter().filter_map(|(option, address)| {
                 let address = address.as_ref()?;
                 Some((None, Binding::legacy(option, address)))
             });
-            let db_address = (None, Binding::new("db_address", &self.db_address));
+            let db_address = (None, Binding::new("db_address", &options.db_address));
             let bound = std::iter::once(db_address).chain(legacy);
-            mistakes.check_bound(self.settings.links_only, bound);
+            mistakes.check_bound(options.settings.links_only, bound);
             self.check_sources(&mut mistakes);
         }
-        mistakes.finish(&self.name)
+        mistakes.finish(&options.name)
     }
 
     /// Checks the components that the component follows.
     fn check_sources(&self, mistakes: &mut Mistakes) {
-        let kind = K::KIND;
+        let (kind, options) = (self.kind, &self.options);
         let follows_one = [kind::Pipeline::KIND, kind::Hub::KIND].contains(&kind);
         let is_sink = kind == kind::Sink::KIND;
         if !follows_one && !is_sink {
             return;
         }
-        if self.sources.is_empty() {
+        if options.sources.is_empty() {
             let how = match is_sink {
                 true => "`.stream(\"<its pub_address>\", \"<its name>\")`",
                 false => "`.sub_address(\"<its pub_address>\").previous(\"<its name>\")`",
@@ -230,8 +169,8 @@ impl<C: Shape, K: Kind> Builder<C, K> {
                 "a {kind} follows another component, but none is named: add `.follow(\"<its db_address>\")`, or {how}"
             ));
         }
-        if follows_one && self.sources.len() > 1 {
-            let sources: Vec<_> = self.sources.iter().map(ToString::to_string).collect();
+        if follows_one && options.sources.len() > 1 {
+            let sources: Vec<_> = options.sources.iter().map(ToString::to_string).collect();
             mistakes.add(format!(
                 "a {kind} follows one component, but {} name {}: keep one, or use a sink, which follows several",
                 sources.join(" and "),
@@ -239,13 +178,13 @@ impl<C: Shape, K: Kind> Builder<C, K> {
             ));
         }
         if is_sink {
-            let sources = self.sources.iter().map(ToString::to_string);
+            let sources = options.sources.iter().map(ToString::to_string);
             mistakes.check_twice("the stream", sources);
         }
-        for source in &self.sources {
+        for source in &options.sources {
             let (option, own) = match &source.address {
-                StreamAddress::Publisher(_) => ("`.sub_address(..)`", self.pub_address.as_ref()),
-                StreamAddress::Component(_) => ("`.follow(..)`", Some(&self.db_address)),
+                StreamAddress::Publisher(_) => ("`.sub_address(..)`", options.pub_address.as_ref()),
+                StreamAddress::Component(_) => ("`.follow(..)`", Some(&options.db_address)),
             };
             let address = source.address.get();
             let peer = "the component that it follows";
@@ -261,7 +200,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
                     "it follows itself: {source} is its own address; set that of the component upstream"
                 ));
             }
-            let has_topic = source.previous.is_some() || self.previous.is_some();
+            let has_topic = source.previous.is_some() || options.previous.is_some();
             if matches!(source.address, StreamAddress::Publisher(_)) && !has_topic {
                 mistakes.add(format!(
                     "it follows no topic of `{address}`: add `.previous(\"<topic>\")`, usually with the name of the component there"
@@ -288,137 +227,145 @@ fn check_connected(
     }
 }
 
-impl<C: Callable> Compose for Builder<C, kind::Server> {
-    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        self.check()?;
-        let pull_address = self.legacy_address("pull", &self.pull_address)?;
-        let pull = PullService::at(pull_address);
-        let mut parts = self.calling_parts(false)?;
-        parts
-            .template
-            .register_inbound(pull, "Pull")
-            .route("Executor");
-        parts.finish()
+impl AnyComponent {
+    pub(super) fn server(self, methods: Arc<dyn Methods>) -> Composing {
+        Box::pin(async move {
+            self.check()?;
+            let pull_address = self.legacy_address("pull", &self.options.pull_address)?;
+            let pull = PullService::at(pull_address);
+            let mut parts = self.calling_parts(methods, false)?;
+            parts
+                .template
+                .register_inbound(pull, "Pull")
+                .route("Executor");
+            parts.finish()
+        })
     }
-}
 
-impl<C: Callable> Compose for Builder<C, kind::Pipeline> {
-    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        self.check()?;
-        let subscription = self.single_stream().await?;
-        let mut parts = self.calling_parts(true)?;
-        let inbound = parts.template.register_inbound(subscription, "Sub");
-        inbound.route("Executor");
-        parts.finish()
-    }
-}
-
-impl<C: Callable> Compose for Builder<C, kind::Sink> {
-    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        self.check()?;
-        let streams = self.streams().await?;
-        let mut parts = self.calling_parts(true)?;
-        for (number, subscription) in streams.into_iter().enumerate() {
-            let subscription = subscription.announced(format!("sub_address_{number}"));
-            let name = format!("Sub{number}");
-            let inbound = parts.template.register_inbound(subscription, name);
+    pub(super) fn pipeline(self, methods: Arc<dyn Methods>) -> Composing {
+        Box::pin(async move {
+            self.check()?;
+            let subscription = self.single_stream().await?;
+            let mut parts = self.calling_parts(methods, true)?;
+            let inbound = parts.template.register_inbound(subscription, "Sub");
             inbound.route("Executor");
-        }
-        parts.finish()
+            parts.finish()
+        })
     }
-}
 
-impl<C: Shape> Compose for Builder<C, kind::Master> {
-    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        self.check()?;
-        let pull_address = self.legacy_address("pull", &self.pull_address)?;
-        let pull = PullService::at(pull_address);
-        let mut parts = self.worker_parts()?;
-        let pull = pull.hooks(parts.scatter());
-        parts
-            .template
-            .register_inbound(pull, "Pull")
-            .route("WorkerPush")
-            .failures("Pub");
-        parts.finish()
+    pub(super) fn sink(self, methods: Arc<dyn Methods>) -> Composing {
+        Box::pin(async move {
+            self.check()?;
+            let streams = self.streams().await?;
+            let mut parts = self.calling_parts(methods, true)?;
+            for (number, subscription) in streams.into_iter().enumerate() {
+                let subscription = subscription.announced(format!("sub_address_{number}"));
+                let name = format!("Sub{number}");
+                let inbound = parts.template.register_inbound(subscription, name);
+                inbound.route("Executor");
+            }
+            parts.finish()
+        })
     }
-}
 
-impl<C: Shape> Compose for Builder<C, kind::Hub> {
-    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        self.check()?;
-        let subscription = self.single_stream().await?;
-        let mut parts = self.worker_parts()?;
-        let subscription = subscription.hooks(parts.scatter());
-        let inbound = parts.template.register_inbound(subscription, "Sub");
-        inbound.route("WorkerPush").failures("Pub");
-        parts.finish()
+    pub(super) fn master(self) -> Composing {
+        Box::pin(async move {
+            self.check()?;
+            let pull_address = self.legacy_address("pull", &self.options.pull_address)?;
+            let pull = PullService::at(pull_address);
+            let scatter = self.scatter();
+            let mut parts = self.worker_parts()?;
+            let inbound = match scatter {
+                Some(scatter) => parts.template.register_inbound(pull.hooks(scatter), "Pull"),
+                None => parts.template.register_inbound(pull, "Pull"),
+            };
+            inbound.route("WorkerPush").failures("Pub");
+            parts.finish()
+        })
     }
-}
 
-impl<C: Callable> Compose for Builder<C, kind::Worker> {
-    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+    pub(super) fn hub(self) -> Composing {
+        Box::pin(async move {
+            self.check()?;
+            let subscription = self.single_stream().await?;
+            let scatter = self.scatter();
+            let mut parts = self.worker_parts()?;
+            let inbound = match scatter {
+                Some(scatter) => {
+                    let subscription = subscription.hooks(scatter);
+                    parts.template.register_inbound(subscription, "Sub")
+                }
+                None => parts.template.register_inbound(subscription, "Sub"),
+            };
+            inbound.route("WorkerPush").failures("Pub");
+            parts.finish()
+        })
+    }
+
+    pub(super) fn worker(self, methods: Arc<dyn Methods>) -> Composing {
         /// Time for which a method waits for the cache of its master.
         const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
-        self.check()?;
-        let db_address = self.db_address()?;
-        let id = new_id();
-        let directory = Directory::connect(&db_address, &id, &self.settings.socket_options)
-            .await
-            .map_err(|source| self.address_error(source))?;
-        let endpoint = |configured: &Option<ParsedAddress>, key| match configured {
-            Some(configured) => Endpoint::Static(configured.clone()),
-            None => Endpoint::Discovered(directory.clone(), key),
-        };
-        // The keys are named from the master's side: it pushes where workers pull.
-        let pull_from = endpoint(&self.push_address, "worker_push_address");
-        let push_to = endpoint(&self.pull_address, "worker_pull_address");
+        Box::pin(async move {
+            self.check()?;
+            let db_address = self.db_address()?;
+            let id = new_id();
+            let directory =
+                Directory::connect(&db_address, &id, &self.options.settings.socket_options)
+                    .await
+                    .map_err(|source| self.address_error(source))?;
+            let endpoint = |configured: &Option<ParsedAddress>, key| match configured {
+                Some(configured) => Endpoint::Static(configured.clone()),
+                None => Endpoint::Discovered(directory.clone(), key),
+            };
+            // The keys are named from the master's side: it pushes where workers pull.
+            let pull_from = endpoint(&self.options.push_address, "worker_push_address");
+            let push_to = endpoint(&self.options.pull_address, "worker_pull_address");
 
-        let options = TaskOptions {
-            link: self.settings.link_options.clone(),
-            // Explicit socket addresses disable the link.
-            may_link: self.push_address.is_none() && self.pull_address.is_none(),
-            concurrency: self.concurrency,
-            prefetch: self.prefetch,
-        };
-        let sockets = (
-            PullConnection::to_master(pull_from),
-            PushConnection::to(push_to),
-        );
-        let (tasks, results) = to_master(&directory, sockets, options);
+            let options = TaskOptions {
+                link: self.options.settings.link_options.clone(),
+                // Explicit socket addresses disable the link.
+                may_link: self.options.push_address.is_none()
+                    && self.options.pull_address.is_none(),
+                concurrency: self.options.concurrency,
+                prefetch: self.options.prefetch,
+            };
+            let sockets = (
+                PullConnection::to_master(pull_from),
+                PushConnection::to(push_to),
+            );
+            let (tasks, results) = to_master(&directory, sockets, options);
 
-        let request = directory.request().clone();
-        let cache = Cache::remote(request, "_", &id, CACHE_TIMEOUT, "");
-        let executor = Executor::new(State::new(self.component))
-            .concurrency(self.concurrency)
-            .order(Order::AsDone)
-            .addressee(Addressee::Any)
-            .layers(self.layers);
-        let mut template =
-            ServerTemplate::with_settings(kind::Worker::KIND, self.name, self.settings);
-        template.set_context_cache(cache);
-        template.register_inbound(tasks, "Pull").route("Executor");
-        template
-            .register_outbound(executor, "Executor")
-            .route("Push");
-        template.register_outbound(results, "Push");
-        Ok(template)
+            let request = directory.request().clone();
+            let cache = Cache::remote(request, "_", &id, CACHE_TIMEOUT, "");
+            let executor = AnyExecutor::new(methods)
+                .concurrency(self.options.concurrency)
+                .order(Order::AsDone)
+                .addressee(Addressee::Any)
+                .layers(self.options.layers);
+            let mut template = ServerTemplate::with_settings(
+                kind::Worker::KIND,
+                self.options.name,
+                self.options.settings,
+            );
+            template.set_context_cache(cache);
+            template.register_inbound(tasks, "Pull").route("Executor");
+            template
+                .register_outbound(executor, "Executor")
+                .route("Push");
+            template.register_outbound(results, "Push");
+            Ok(template)
+        })
     }
 }
 
 /// A template with the parts that several kinds share, and the values that further parts need.
-struct CommonParts<C> {
+struct CommonParts {
     template: ServerTemplate,
-    state: Arc<State<C>>,
     db_address: Address,
 }
 
-impl<C: Shape> CommonParts<C> {
-    fn scatter(&self) -> Scatter<C> {
-        Scatter(self.state.clone())
-    }
-
+impl CommonParts {
     /// Adds the parts of an HTTP gateway. Returns the name of the part that results are routed to.
     #[cfg(feature = "http")]
     fn add_gateway(&mut self, gateway: &Gateway, listener: Option<Listener>) -> &'static str {
@@ -444,19 +391,17 @@ impl<C: Shape> CommonParts<C> {
     }
 }
 
-impl<C: Shape, K: Kind> Builder<C, K> {
+impl AnyComponent {
     /// Returns the parts that run methods and publish their results.
     fn calling_parts(
         mut self,
+        methods: Arc<dyn Methods>,
         last_step_to_followers: bool,
-    ) -> std::result::Result<CommonParts<C>, StartError>
-    where
-        C: Callable,
-    {
-        let concurrency = self.concurrency;
-        let layers = std::mem::take(&mut self.layers);
+    ) -> std::result::Result<CommonParts, StartError> {
+        let concurrency = self.options.concurrency;
+        let layers = std::mem::take(&mut self.options.layers);
         let mut parts = self.publishing_parts(last_step_to_followers)?;
-        let executor = Executor::new(parts.state.clone())
+        let executor = AnyExecutor::new(methods)
             .concurrency(concurrency)
             .layers(layers);
         parts
@@ -467,13 +412,13 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     }
 
     /// Returns the parts that send tasks to workers and publish their results.
-    fn worker_parts(self) -> std::result::Result<CommonParts<C>, StartError> {
-        let push_address = self.legacy_address("worker_push", &self.worker_push_address)?;
-        let pull_address = self.legacy_address("worker_pull", &self.worker_pull_address)?;
+    fn worker_parts(self) -> std::result::Result<CommonParts, StartError> {
+        let push_address = self.legacy_address("worker_push", &self.options.worker_push_address)?;
+        let pull_address = self.legacy_address("worker_pull", &self.options.worker_pull_address)?;
         let push = WorkerPushService::at(push_address);
         let pull = WorkerPullService::at(pull_address);
         #[cfg(feature = "http")]
-        let http = self.http.clone();
+        let http = self.options.http.clone();
         let mut parts = self.publishing_parts(false)?;
         #[cfg(feature = "http")]
         let results = match http {
@@ -496,32 +441,31 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     fn publishing_parts(
         self,
         last_step_to_followers: bool,
-    ) -> std::result::Result<CommonParts<C>, StartError> {
+    ) -> std::result::Result<CommonParts, StartError> {
         let db_address = self.db_address()?;
         // Checked before the other addresses, which default to ports of the same host.
-        let network = NetworkTrust::new(self.settings.trust_network);
+        let network = NetworkTrust::new(self.options.settings.trust_network);
         let checked = db_address.check(&network);
         checked.map_err(|source| StartError::Exposed {
-            component: self.name.clone(),
+            component: self.options.name.clone(),
             option: "db_address",
             source,
         })?;
-        let pub_address = self.legacy_address("pub", &self.pub_address)?;
-        let state = State::new(self.component);
-        let publish = PubService::at(pub_address, state.clone())
-            .pipelined_or(self.pipelined, last_step_to_followers)
-            .pending_limits(self.pending_limits);
-        let mut template = ServerTemplate::with_settings(K::KIND, self.name, self.settings);
+        let pub_address = self.legacy_address("pub", &self.options.pub_address)?;
+        let publish = AnyPubService::new(pub_address, self.hooks)
+            .pipelined_or(self.options.pipelined, last_step_to_followers)
+            .pending_limits(self.options.pending_limits);
+        let mut template =
+            ServerTemplate::with_settings(self.kind, self.options.name, self.options.settings);
         template.register_outbound(publish, "Pub");
         Ok(CommonParts {
             template,
-            state,
             db_address,
         })
     }
 
     fn db_address(&self) -> std::result::Result<Address, StartError> {
-        let configured = self.db_address.clone();
+        let configured = self.options.db_address.clone();
         configured.map_err(|error| self.address_error(error.into()))
     }
 
@@ -544,16 +488,19 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     /// Returns the subscriptions of the component. [`check`](Self::check) has rejected invalid ones.
     async fn streams(&self) -> std::result::Result<Vec<SubConnection>, StartError> {
         let mut streams = Vec::new();
-        for source in &self.sources {
+        for source in &self.options.sources {
             let address = source.address.get().clone();
             let address = address.map_err(|error| self.address_error(error.into()))?;
-            let topic = source.previous.clone().or_else(|| self.previous.clone());
+            let topic = source
+                .previous
+                .clone()
+                .or_else(|| self.options.previous.clone());
             streams.push(match &source.address {
                 StreamAddress::Publisher(_) => {
                     SubConnection::connect(&address, topic.unwrap_or_default())
                 }
                 StreamAddress::Component(_) => {
-                    let options = &self.settings.socket_options;
+                    let options = &self.options.settings.socket_options;
                     let directory = Directory::connect(&address, &new_id(), options)
                         .await
                         .map_err(|source| self.address_error(source))?;
@@ -573,17 +520,22 @@ impl<C: Shape, K: Kind> Builder<C, K> {
 
     fn address_error(&self, source: SocketError) -> StartError {
         StartError::Address {
-            component: self.name.clone(),
+            component: self.options.name.clone(),
             source,
         }
+    }
+
+    /// Returns the hook `scatter`, if the user's type overrides it.
+    fn scatter(&self) -> Option<Scatter> {
+        let is_overridden = self.hooks.overridden().scatter;
+        is_overridden.then(|| Scatter(self.hooks.clone()))
     }
 }
 
 /// The hook `scatter` of the user's type, as hooks of an inbound part.
-struct Scatter<S>(Arc<State<S>>);
+struct Scatter(Arc<dyn Hooks>);
 
-impl<S: Shape> InboundHooks for Scatter<S> {
-    const SCATTERS: bool = S::SCATTERS;
+impl InboundHooks for Scatter {
     const TAKES_FEEDBACK: bool = false;
 
     async fn scatter(
@@ -592,13 +544,14 @@ impl<S: Shape> InboundHooks for Scatter<S> {
         context: Context,
         emit: &mut Emit<'_>,
     ) -> std::result::Result<(), CallFailure> {
-        if !S::EXCLUSIVE {
-            return S::scatter(&self.0, message, context, emit).await;
+        if !self.0.is_exclusive() {
+            return self.0.scatter(message, context, emit).await;
         }
         // An exclusive hook holds the lock of the user's value. Messages are sent after it was released: waiting for
         // capacity under the lock would deadlock with downstream hooks that need it.
         let mut emitted = Vec::new();
-        let hook = S::scatter(&self.0, message, context, &mut Emit::new(&mut emitted)).await;
+        let mut held = Emit::new(&mut emitted);
+        let hook = self.0.scatter(message, context, &mut held).await;
         for message in emitted {
             emit.send(message).await;
         }

@@ -1,16 +1,19 @@
 //! The components: the parts that each kind is composed of, its defaults, and its start.
 //!
-//! A [`Builder`] collects the options of a component, for all kinds in one place. `configuration` checks them, and
-//! `compose` turns the builder into a [`ServerTemplate`] with the parts of its kind. From there on the component is
-//! like one that a user composes by hand. `start` opens its parts, `wiring` connects them by queues, and `supervisor`
+//! A [`Builder`] collects the options of a component, for all kinds in one place. When it starts, its type is erased
+//! (`erase`), so that all that follows is compiled once. `configuration` checks the options, and `compose` turns
+//! the component into a [`ServerTemplate`] with the parts of its kind. From there on the component is like one that a
+//! user composes by hand. `start` opens its parts, `wiring` connects them by queues, and `supervisor`
 //! owns their tasks until the component ends.
 
+mod any_options;
 mod builder;
 mod closure_builder;
 mod compose;
 mod configuration;
 mod dedicated_thread;
 mod description;
+mod erase;
 mod handle;
 mod kind;
 #[cfg(any(feature = "serde", feature = "clap"))]

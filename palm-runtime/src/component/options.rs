@@ -117,12 +117,15 @@ impl<C, K: Kind> Builder<C, K> {
             #[cfg(feature = "monitor")]
             if name == MONITOR {
                 let address = read::<String>(name, value);
-                self.settings.monitor.set(address.expect(CHECKED).into());
+                self.options
+                    .settings
+                    .monitor
+                    .set(address.expect(CHECKED).into());
                 continue;
             }
             let set = match is_setting(name) {
-                true => assign(&mut self.settings, name, value),
-                false => builder::assign_option(&mut self, name, value),
+                true => assign(&mut self.options.settings, name, value),
+                false => builder::assign_option(&mut self.options, name, value),
             };
             set.expect(CHECKED);
         }

@@ -47,7 +47,7 @@ impl ServerTemplate {
     ///
     /// Dropping the future stops the component: it drains in the background.
     pub fn start(self) -> StartFuture<()> {
-        StartFuture::new(until_stopped(self.spawn()))
+        until_stopped(self.spawn())
     }
 
     /// Starts the component, and runs it until `stop` completes, its limit of [`messages`](Self::messages) or an error.

@@ -3,25 +3,26 @@
 use std::pin::pin;
 
 use super::handle::ComponentHandle;
+use super::start_future::StartFuture;
 use crate::error::{Error, Result};
 use crate::signals::Signals;
 
 /// Starts a component and waits until it stops, by itself or by a signal. A signal also counts while the component is
 /// starting. A second signal ends the component at once.
-pub(super) async fn until_stopped(
-    start: impl Future<Output = Result<ComponentHandle>>,
-) -> Result<()> {
-    let mut signals = Signals::listen();
-    let mut handle = start.await?;
-    tokio::select! {
-        ended = handle.ended() => return ended.map_err(Error::Run),
-        () = signals.next() => {}
-    }
-    handle.stop.cancel();
-    tokio::select! {
-        ended = handle.ended() => ended.map_err(Error::Run),
-        () = signals.next() => Ok(()),
-    }
+pub(super) fn until_stopped(start: StartFuture<ComponentHandle>) -> StartFuture<()> {
+    StartFuture::new(async {
+        let mut signals = Signals::listen();
+        let mut handle = start.await?;
+        tokio::select! {
+            ended = handle.ended() => return ended.map_err(Error::Run),
+            () = signals.next() => {}
+        }
+        handle.stop.cancel();
+        tokio::select! {
+            ended = handle.ended() => ended.map_err(Error::Run),
+            () = signals.next() => Ok(()),
+        }
+    })
 }
 
 /// Starts a component and waits until it stops by itself, or until `stop` completes; then the component drains. If

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::callable::{Call, Callable};
+use super::callable::Call;
 use super::emit::ResultEmitter;
 use super::result::{CompletionRequest, EmittedResults};
 use super::run::CallLoop;
@@ -26,7 +26,7 @@ enum FoundFunction {
     Echo,
 }
 
-impl<C: Callable> CallLoop<C> {
+impl CallLoop {
     /// Finds the function of a message, and prepares its call.
     pub(super) fn begin(&mut self, envelope: Envelope, now: Instant) -> NextCall {
         let Envelope {
@@ -39,7 +39,7 @@ impl<C: Callable> CallLoop<C> {
         self.sender.counters.count(1, message.payload().len());
         let waited = now.saturating_duration_since(since);
         let mut started = StartedCall {
-            index: C::functions(&self.state).len(),
+            index: self.component.functions().len(),
             header: message,
             flow,
             feedback,
@@ -82,7 +82,7 @@ impl<C: Callable> CallLoop<C> {
             }
             Err(failure) => return NextCall::Done(Outcome::Failed(failure), started),
         };
-        let info = &C::functions(&self.state)[started.index];
+        let info = &self.component.functions()[started.index];
         if info.at_most_once && !started.header.run_task_once() {
             return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
@@ -120,8 +120,9 @@ impl<C: Callable> CallLoop<C> {
     fn emitter(&self, started: &mut StartedCall) -> ResultEmitter {
         // A hook, or an earlier call, may need the lock that this call holds while this call waits for either.
         // Results then wait for the end of the call.
-        let waits = C::HANDLES_STREAM || self.order == Order::Kept;
-        let collect = (C::EXCLUSIVE && waits).then(|| {
+        let component = &self.component;
+        let waits = component.overridden().handle_stream || self.order == Order::Kept;
+        let collect = (component.is_exclusive() && waits).then(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
             started.collected = Some(receiver);
             sender
@@ -173,11 +174,11 @@ impl<C: Callable> CallLoop<C> {
             let error = format!("the message is for `{}`, this is `{name}`", step.server);
             return Err(CallFailure::unknown(error.into()));
         }
-        match C::find(&self.state, step.function) {
+        match self.component.find(step.function) {
             Some(index) => Ok(FoundFunction::Function(index)),
             None if step.function == ECHO.name => Ok(FoundFunction::Echo),
             None => {
-                let known = C::functions(&self.state).iter();
+                let known = self.component.functions().iter();
                 let known = known.map(|function| &*function.name);
                 let known: Vec<_> = known.chain([&*ECHO.name]).collect();
                 let known = known.join("`, `");

@@ -1,14 +1,16 @@
 //! [`Callable`]: the table of functions of a component, and [`Call`], one call of it.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::ResultEmitter;
+use super::call_future::CallFuture;
 use crate::context::Context;
 use crate::failure::CallFailure;
-use crate::method::{Emitted, FunctionInfo, IntoOutcome, Outcome, Shape, State};
+use crate::method::{Emitted, FunctionInfo, Hooks, IntoOutcome, Outcome, Shape, State};
 use crate::payload::{FromPayload, type_name};
 
 /// A type whose functions can be called remotely. Implemented by the macros, and by [`ClosureBuilder`] for closures.
@@ -27,6 +29,36 @@ pub trait Callable: Shape {
         index: usize,
         call: Call,
     ) -> impl Future<Output = Outcome> + Send + 'static;
+}
+
+/// [`Callable`] as a trait object, so that the code that calls functions is compiled once, in this crate.
+pub(crate) trait Methods: Hooks {
+    fn functions(&self) -> &[FunctionInfo];
+
+    fn find(&self, name: &str) -> Option<usize>;
+
+    /// Sets `future` to a call of the function at `index`.
+    fn call(self: Arc<Self>, index: usize, call: Call, future: &mut CallFuture);
+}
+
+impl<C: Callable> Methods for State<C> {
+    fn functions(&self) -> &[FunctionInfo] {
+        C::functions(self)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        C::find(self, name)
+    }
+
+    fn call(self: Arc<Self>, index: usize, call: Call, future: &mut CallFuture) {
+        future.set(C::call(self, index, call));
+    }
+}
+
+impl fmt::Debug for dyn Methods {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.functions().fmt(formatter)
+    }
 }
 
 /// A call of a function: its payload, and what the method needs in addition.

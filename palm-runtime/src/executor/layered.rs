@@ -11,17 +11,18 @@ use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::callable::{Call, Callable};
+use super::call_future::CallFuture;
+use super::callable::{Call, Methods};
 use super::emit::ResultEmitter;
 use crate::call_service::{CallRequest, CallResponse, InnermostCall, MethodService};
 use crate::context::Context;
-use crate::failure::{BoxError, CallFailure, catch_panic};
+use crate::failure::{BoxError, CallFailure};
 use crate::message::Message;
-use crate::method::{FunctionInfo, Outcome, Results, State};
+use crate::method::{FunctionInfo, Outcome, Results};
 
 /// The innermost part of a layered call: its method.
-struct MethodCall<C> {
-    state: Arc<State<C>>,
+struct MethodCall {
+    component: Arc<dyn Methods>,
     index: usize,
     runs_once: bool,
     /// Whether there may be several results.
@@ -33,14 +34,14 @@ struct MethodCall<C> {
     ended: CancellationToken,
 }
 
-impl<C> MethodCall<C> {
+impl MethodCall {
     fn take_results(&self) -> Option<ResultEmitter> {
         let results = self.results.lock();
         results.unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl<C: Callable> InnermostCall for MethodCall<C> {
+impl InnermostCall for MethodCall {
     fn run(
         self: Arc<Self>,
         request: CallRequest,
@@ -48,7 +49,7 @@ impl<C: Callable> InnermostCall for MethodCall<C> {
         Box::pin(async move {
             let has_run = self.has_run.swap(true, Ordering::AcqRel);
             if has_run && self.runs_once {
-                let function = &C::functions(&self.state)[self.index].name;
+                let function = &self.component.functions()[self.index].name;
                 let error = format!("a layer has run `{function}` twice, which runs once per call");
                 return Err(CallFailure::failed(error.into()).into());
             }
@@ -56,12 +57,13 @@ impl<C: Callable> InnermostCall for MethodCall<C> {
                 .context
                 .map(|it| it.with_extensions(request.extensions));
             let call = Call::new(request.payload, context, self.take_results());
-            let method = C::call(self.state.clone(), self.index, call);
+            let mut method = CallFuture::default();
+            self.component.clone().call(self.index, call, &mut method);
             // If the call has ended, no result may follow; another method is polled once more, see `Context::cancelled`.
             let outcome = tokio::select! {
                 biased;
                 () = self.ended.cancelled(), if self.has_many => Outcome::Failed(CallFailure::cancelled()),
-                outcome = catch_panic(method, Outcome::Failed) => outcome,
+                outcome = method => outcome,
                 () = self.ended.cancelled() => Outcome::Failed(CallFailure::cancelled()),
             };
             match outcome {
@@ -75,30 +77,30 @@ impl<C: Callable> InnermostCall for MethodCall<C> {
 
 /// Removes the sender of results at the end of a call. A layer may keep the request, and the sender keeps the queue
 /// downstream open.
-struct RemoveResults<C>(Arc<MethodCall<C>>);
+struct RemoveResults(Arc<MethodCall>);
 
-impl<C> Drop for RemoveResults<C> {
+impl Drop for RemoveResults {
     fn drop(&mut self) {
         self.0.take_results();
     }
 }
 
 /// Passes a call, which has a context, through layers.
-pub(super) fn call_layered<C: Callable>(
+pub(super) fn call_layered(
     layers: &MethodService,
-    state: Arc<State<C>>,
+    component: Arc<dyn Methods>,
     index: usize,
     call: Call,
     message: &Message,
-) -> BoxFuture<'static, Outcome> {
-    let info = &C::functions(&state)[index];
+) -> impl Future<Output = Outcome> + Send + use<> {
+    let info = &component.functions()[index];
     let (payload, context, results) = call.into_parts();
     let ended = context.as_ref().and_then(Context::end).cloned();
     let has_many = info.results == Results::Many;
     let runs_once = info.at_most_once || has_many;
     let function = called(message, info);
     let method = Arc::new(MethodCall {
-        state,
+        component,
         index,
         runs_once,
         has_many,
@@ -118,7 +120,7 @@ pub(super) fn call_layered<C: Callable>(
         innermost: Some(method.clone()),
     };
     let answer = layers.run(request);
-    Box::pin(async move {
+    async move {
         let method = RemoveResults(method);
         match answer.await {
             Ok(response) => match (response.into_payload(), method.0.take_results()) {
@@ -132,7 +134,7 @@ pub(super) fn call_layered<C: Callable>(
             },
             Err(failure) => Outcome::Failed(failure),
         }
-    })
+    }
 }
 
 /// Returns the function that a message calls, as `server.function`.

@@ -11,6 +11,7 @@
 
 mod box_method;
 mod call;
+mod call_future;
 mod callable;
 mod emit;
 mod layered;
@@ -20,11 +21,13 @@ mod standalone;
 mod started_call;
 
 pub use box_method::BoxMethod;
+pub(crate) use callable::Methods;
 pub use callable::{Call, Callable};
 pub(crate) use emit::ResultEmitter;
 pub(crate) use result::log_failure;
 pub(crate) use standalone::standalone;
 
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
@@ -79,7 +82,62 @@ pub enum Addressee {
 /// order of the messages.
 #[derive(Debug)]
 pub struct Executor<C> {
-    state: Arc<State<C>>,
+    executor: AnyExecutor,
+    component: PhantomData<fn() -> C>,
+}
+
+impl<C: Callable> Executor<C> {
+    /// Creates an executor for the methods of `state`.
+    pub fn new(state: Arc<State<C>>) -> Self {
+        Self {
+            executor: AnyExecutor::new(state),
+            component: PhantomData,
+        }
+    }
+
+    /// Sets how many calls run at once. Default: the number of CPUs. 0 counts as 1.
+    #[must_use]
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.executor = self.executor.concurrency(calls);
+        self
+    }
+
+    /// Sets the order of answers. Default: [`Order::Kept`].
+    #[must_use]
+    pub fn order(mut self, order: Order) -> Self {
+        self.executor.order = order;
+        self
+    }
+
+    /// Sets which calls are run. Default: [`Addressee::ByName`].
+    #[must_use]
+    pub fn addressee(mut self, addressee: Addressee) -> Self {
+        self.executor.addressee = addressee;
+        self
+    }
+
+    /// Adds a layer around the calls and the layers that were added before. See
+    /// [`Builder::layer`](crate::component::Builder::layer).
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<MethodService, Service: CallHandler> + Send + 'static,
+    {
+        self.executor.layers.add(layer);
+        self
+    }
+}
+
+impl<C: Callable> Outbound for Executor<C> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        self.executor.open(setup).await
+    }
+}
+
+/// An [`Executor`] of any component.
+#[derive(Debug)]
+pub(crate) struct AnyExecutor {
+    component: Arc<dyn Methods>,
     concurrency: usize,
     order: Order,
     addressee: Addressee,
@@ -91,17 +149,16 @@ struct OpenedExecutor {
     context: Arc<ComponentContext>,
     state: Arc<ComponentState>,
     counters: Arc<PartCounters>,
-    /// In the order of [`Callable::functions`], followed by `echo`.
+    /// In the order of [`Methods::functions`], followed by `echo`.
     functions: Vec<Arc<FunctionCounters>>,
     /// `None` without layers.
     layers: Option<MethodService>,
 }
 
-impl<C: Callable> Executor<C> {
-    /// Creates an executor for the methods of `state`.
-    pub fn new(state: Arc<State<C>>) -> Self {
+impl AnyExecutor {
+    pub(crate) fn new(component: Arc<dyn Methods>) -> Self {
         Self {
-            state,
+            component,
             concurrency: default_concurrency(),
             order: Order::Kept,
             addressee: Addressee::ByName,
@@ -109,49 +166,31 @@ impl<C: Callable> Executor<C> {
         }
     }
 
-    /// Sets how many calls run at once. Default: the number of CPUs. 0 counts as 1.
-    #[must_use]
-    pub fn concurrency(mut self, calls: usize) -> Self {
+    pub(crate) fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls.max(1);
         self
     }
 
-    /// Sets the order of answers. Default: [`Order::Kept`].
-    #[must_use]
-    pub fn order(mut self, order: Order) -> Self {
+    pub(crate) fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// Sets which calls are run. Default: [`Addressee::ByName`].
-    #[must_use]
-    pub fn addressee(mut self, addressee: Addressee) -> Self {
+    pub(crate) fn addressee(mut self, addressee: Addressee) -> Self {
         self.addressee = addressee;
         self
     }
 
-    /// Adds a layer around the calls and the layers that were added before. See
-    /// [`Builder::layer`](crate::component::Builder::layer).
-    #[must_use]
-    pub fn layer<L>(mut self, layer: L) -> Self
-    where
-        L: Layer<MethodService, Service: CallHandler> + Send + 'static,
-    {
-        self.layers.add(layer);
-        self
-    }
-
     /// Sets the layers around the calls.
-    #[must_use]
     pub(crate) fn layers(mut self, layers: Layers<CallFailure>) -> Self {
         self.layers = layers;
         self
     }
 }
 
-impl<C: Callable> Outbound for Executor<C> {
+impl Outbound for AnyExecutor {
     async fn open(mut self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
-        let known = C::functions(&self.state);
+        let known = self.component.functions();
         let names = known.iter().map(|function| function.name.clone());
         let functions: Vec<_> = names
             .chain([ECHO.name.clone()])
@@ -160,7 +199,7 @@ impl<C: Callable> Outbound for Executor<C> {
         setup.functions.extend(functions.iter().cloned());
         setup.state.slots.begin_with(self.concurrency);
         setup.described.extend_from_slice(known);
-        if C::find(&self.state, &ECHO.name).is_none() {
+        if self.component.find(&ECHO.name).is_none() {
             setup.described.push(ECHO.clone());
         }
         let opened = OpenedExecutor {
@@ -176,19 +215,19 @@ impl<C: Callable> Outbound for Executor<C> {
     }
 }
 
-impl<C: Callable> Executor<C> {
+impl AnyExecutor {
     async fn run_calls(
         self,
         opened: OpenedExecutor,
         mut inlet: Inlet,
         outlet: Outlet,
     ) -> Result<(), BoxError> {
-        let methods = C::functions(&self.state).iter();
+        let methods = self.component.functions().iter();
         let methods = methods
             .map(|function| MethodId::new(&opened.context.name, &function.name))
             .collect();
         let mut calls = CallLoop {
-            state: self.state,
+            component: self.component,
             addressee: self.addressee,
             methods,
             functions: opened.functions,

@@ -2,20 +2,19 @@
 
 use std::future::{Future, poll_fn};
 use std::iter;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::Either;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::callable::Callable;
+use super::call_future::CallFuture;
+use super::callable::Methods;
 use super::layered::call_layered;
 use super::result::{CallResult, ResultSender};
 use super::started_call::{NextCall, StartedCall};
@@ -23,8 +22,8 @@ use super::{Addressee, Order};
 use crate::call_service::MethodService;
 use crate::call_slots::{self, Scope};
 use crate::clock;
-use crate::failure::{CallFailure, catch_panic};
-use crate::method::{Outcome, Results, State};
+use crate::failure::CallFailure;
+use crate::method::{Outcome, Results};
 use crate::metrics::FunctionCounters;
 use crate::part::{Envelope, Inlet, Pace};
 use crate::trace::StepSpan;
@@ -37,13 +36,13 @@ const YIELD_INTERVAL: Duration = Duration::from_micros(200);
 const BATCH_DELAY: Duration = Duration::from_micros(20);
 
 /// The state of a running [`Executor`].
-pub(super) struct CallLoop<C> {
-    pub(super) state: Arc<State<C>>,
+pub(super) struct CallLoop {
+    pub(super) component: Arc<dyn Methods>,
     pub(super) addressee: Addressee,
     pub(super) functions: Vec<Arc<FunctionCounters>>,
     /// The outermost layer; `None` without layers.
     pub(super) layers: Option<MethodService>,
-    /// In the order of [`Callable::functions`].
+    /// In the order of [`Methods::functions`].
     pub(super) methods: Vec<MethodId>,
     /// The function and stage of the last message, and the index that they resolved to.
     pub(super) last_found: Option<(String, i64, usize)>,
@@ -65,7 +64,7 @@ pub(super) struct CallLoop<C> {
     pub(super) period_end: Option<Instant>,
 }
 
-impl<C: Callable> CallLoop<C> {
+impl CallLoop {
     /// Runs messages until the inlet is closed and all calls are done.
     pub(super) async fn run_all(&mut self, inlet: &mut Inlet, concurrency: usize) {
         let calls = self;
@@ -74,8 +73,8 @@ impl<C: Callable> CallLoop<C> {
         // Whether the last batch had calls that were pending after their first poll. Then each call of the next one
         // needs a slot.
         let mut pends = false;
-        // The allocation of a call that completed at once is reused for the next one.
-        let mut spare = None;
+        // The memory of a call that completed at once is reused for the next one.
+        let mut future = CallFuture::default();
         loop {
             calls.wait_for_slot(concurrency).await;
             let free = calls.free_slots(concurrency);
@@ -118,38 +117,29 @@ impl<C: Callable> CallLoop<C> {
                         continue;
                     }
                 };
-                let (state, index) = (calls.state.clone(), started.index);
-                let future = match &calls.layers {
-                    None => Either::Left(C::call(state, index, call)),
+                let (component, index) = (calls.component.clone(), started.index);
+                match &calls.layers {
+                    None => component.call(index, call, &mut future),
                     Some(layers) => {
                         let message = &started.header;
-                        Either::Right(call_layered(layers, state, index, call, message))
+                        future.set(call_layered(layers, component, index, call, message));
                     }
-                };
-                let future = catch_panic(future, Outcome::Failed);
-                let mut future: Pin<Box<_>> = match spare.take() {
-                    Some(mut spare) => {
-                        Pin::set(&mut spare, future);
-                        spare
-                    }
-                    None => Box::pin(future),
-                };
-                if C::functions(&calls.state)[started.index].results == Results::Many {
+                }
+                if calls.component.functions()[index].results == Results::Many {
                     // Results of a stream are sent at once, after the results of earlier calls.
                     calls.flush().await;
                 }
                 let method = calls.methods[started.index];
                 let span = started.span.as_deref().map(StepSpan::span);
-                let polled = poll_once((method, span), &mut calls.scope, future.as_mut());
+                let polled = poll_once((method, span), &mut calls.scope, &mut future);
                 match polled.await {
                     Poll::Ready(outcome) => {
-                        spare = Some(future);
                         now = clock::now();
                         calls.complete(started, outcome, now).await;
                     }
                     Poll::Pending => {
                         calls.flush().await;
-                        calls.spawn_pending(started, future);
+                        calls.spawn_pending(started, std::mem::take(&mut future));
                         pends = true;
                         now = clock::now();
                     }
@@ -243,11 +233,7 @@ impl<C: Callable> CallLoop<C> {
     }
 
     /// Continues a pending call as a task.
-    fn spawn_pending(
-        &mut self,
-        mut started: StartedCall,
-        call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
-    ) {
+    fn spawn_pending(&mut self, mut started: StartedCall, call: CallFuture) {
         let method = self.methods[started.index];
         let scope = self.scope.clone();
         let mut call = Watched {
@@ -259,9 +245,7 @@ impl<C: Callable> CallLoop<C> {
         let end = started.end.take();
         let started_at = started.started_at;
         let deadline = started.deadline;
-        let max_runtime = C::functions(&self.state)
-            .get(started.index)
-            .and_then(|it| it.max_runtime);
+        let max_runtime = self.component.functions()[started.index].max_runtime;
         let topic = started.header.client_topic();
         let state = self.sender.state.clone();
         // Without a route downstream, the result can only be sent to the request that waits for it.
@@ -336,14 +320,14 @@ impl<C: Callable> CallLoop<C> {
 }
 
 /// Polls a call once, observed by the watchdog and within the scope of its concurrency slot.
-async fn poll_once<F: Future>(
+async fn poll_once(
     (method, span): (MethodId, Option<&Span>),
     scope: &mut Option<Scope>,
-    mut future: Pin<&mut F>,
-) -> Poll<F::Output> {
+    future: &mut CallFuture,
+) -> Poll<Outcome> {
     poll_fn(|context| {
         let _entered = span.map(Span::enter);
-        let poll = || method.poll(|| future.as_mut().poll(context));
+        let poll = || method.poll(|| future.poll_unpin(context));
         Poll::Ready(call_slots::enter(scope, poll))
     })
     .await

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Callable, Executor};
+use super::AnyExecutor;
 use crate::cache::ComponentStore;
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
@@ -18,14 +18,14 @@ use crate::socket::SocketOptions;
 ///
 /// The future ends once all senders of the queue are dropped and all calls are done. Results are sent to `results`;
 /// without it, each call is answered through its envelope.
-pub(crate) async fn standalone<C: Callable>(
-    executor: Executor<C>,
+pub(crate) async fn standalone(
+    executor: AnyExecutor,
     context: &Arc<ComponentContext>,
     store: &Arc<ComponentStore>,
     results: Option<Sender<Envelope>>,
 ) -> (
     Sender<Envelope>,
-    impl Future<Output = Result<(), BoxError>> + Send + use<C>,
+    impl Future<Output = Result<(), BoxError>> + Send + use<>,
 ) {
     let mut setup = Setup {
         context,

@@ -1,6 +1,7 @@
 //! [`HttpWorker`]: serves the methods of a component over HTTP, for masters that have an `HttpConnection`.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -18,9 +19,9 @@ use super::body_memory::BodyMemory;
 use super::message_body::{MessageBody, problem_response};
 use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
 use crate::context::ComponentContext;
-use crate::executor::Callable;
-use crate::executor::standalone;
-use crate::executor::{Addressee, Executor, Order, default_concurrency};
+use crate::executor::{
+    Addressee, AnyExecutor, Callable, Methods, Order, default_concurrency, standalone,
+};
 use crate::failure::{BoxError, chain};
 use crate::message::Message;
 use crate::method::{Results, State};
@@ -55,12 +56,16 @@ const MESSAGE: HeaderValue = HeaderValue::from_static("application/octet-stream"
 /// service. Clones share the component. The first request has to be made on a tokio runtime, on which the methods
 /// then run.
 #[derive(Debug)]
-pub struct HttpWorker<C>(Arc<HttpWorkerInner<C>>);
+pub struct HttpWorker<C> {
+    worker: Arc<AnyHttpWorker>,
+    component: PhantomData<fn() -> C>,
+}
 
+/// An [`HttpWorker`] of any component.
 #[derive(Debug)]
-struct HttpWorkerInner<C> {
+struct AnyHttpWorker {
     name: String,
-    state: Arc<State<C>>,
+    methods: Arc<dyn Methods>,
     /// Applies when the executor starts, so that it is shared by clones.
     concurrency: AtomicUsize,
     memory: BodyMemory,
@@ -86,13 +91,11 @@ impl<C: Callable> HttpWorker<C> {
     /// Creates a service of the methods of `component`.
     pub fn new(component: C) -> Self {
         let name = component.name().to_owned();
-        Self(Arc::new(HttpWorkerInner {
-            name,
-            state: State::new(component),
-            concurrency: AtomicUsize::new(default_concurrency()),
-            memory: BodyMemory::default(),
-            running: Mutex::default(),
-        }))
+        let worker = AnyHttpWorker::new(name, State::new(component));
+        Self {
+            worker: Arc::new(worker),
+            component: PhantomData,
+        }
     }
 
     /// Sets how many methods run at once; further tasks are queued. Default: the number of processors.
@@ -100,14 +103,26 @@ impl<C: Callable> HttpWorker<C> {
     /// Clones share it. Call it before the first request, which starts the worker.
     #[must_use]
     pub fn concurrency(self, calls: usize) -> Self {
-        self.0.concurrency.store(calls, Ordering::Relaxed);
+        self.worker.concurrency.store(calls, Ordering::Relaxed);
         self
+    }
+}
+
+impl AnyHttpWorker {
+    fn new(name: String, methods: Arc<dyn Methods>) -> Self {
+        Self {
+            name,
+            methods,
+            concurrency: AtomicUsize::new(default_concurrency()),
+            memory: BodyMemory::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// Returns the queue of the executor, and starts the executor if it does not run.
     async fn calls(&self) -> Sender<Envelope> {
         let known = || {
-            let running = self.0.running.lock();
+            let running = self.running.lock();
             let running = running.unwrap_or_else(PoisonError::into_inner);
             let running = running.as_ref().map(|running| running.calls.clone());
             running.filter(|calls| !calls.is_closed())
@@ -116,14 +131,14 @@ impl<C: Callable> HttpWorker<C> {
             return calls;
         }
         // No executor yet, or its runtime has ended, as happens between tests.
-        let executor = Executor::new(self.0.state.clone())
-            .concurrency(self.0.concurrency.load(Ordering::Relaxed))
+        let executor = AnyExecutor::new(self.methods.clone())
+            .concurrency(self.concurrency.load(Ordering::Relaxed))
             .order(Order::AsDone)
             .addressee(Addressee::Any);
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
         let store = Arc::new(store);
         let context = Arc::new(ComponentContext {
-            name: self.0.name.clone(),
+            name: self.name.clone(),
             cache: Cache::local(store.clone()),
             cancellations: Arc::default(),
         });
@@ -134,7 +149,7 @@ impl<C: Callable> HttpWorker<C> {
             }
         };
         let executor = AbortOnDropHandle::new(tokio::spawn(executor));
-        let running = self.0.running.lock();
+        let running = self.running.lock();
         let mut running = running.unwrap_or_else(PoisonError::into_inner);
         match running
             .as_ref()
@@ -153,7 +168,7 @@ impl<C: Callable> HttpWorker<C> {
     }
 
     async fn respond(&self, request: Request<Body>) -> Response<Body> {
-        let posted = match MessageBody::read(request, &self.0.memory).await {
+        let posted = match MessageBody::read(request, &self.memory).await {
             Ok(posted) => posted,
             Err(rejected) => return rejected,
         };
@@ -169,7 +184,7 @@ impl<C: Callable> HttpWorker<C> {
             }
         };
         message.ensure_id();
-        if let Some(function) = function_with_several_results(&self.0.state, &message) {
+        if let Some(function) = function_with_several_results(&*self.methods, &message) {
             let detail = format!(
                 "`{function}` returns several results, and an HTTP worker can return only one"
             );
@@ -193,12 +208,12 @@ impl<C: Callable> HttpWorker<C> {
 }
 
 /// Returns the function that a message calls, if it returns several results.
-fn function_with_several_results<'a, C: Callable>(
-    state: &'a State<C>,
+fn function_with_several_results<'a>(
+    methods: &'a dyn Methods,
     message: &Message,
 ) -> Option<&'a str> {
-    let index = C::find(state, message.step().ok()?.function)?;
-    let function = &C::functions(state)[index];
+    let index = methods.find(message.step().ok()?.function)?;
+    let function = &methods.functions()[index];
     (function.results == Results::Many).then_some(&*function.name)
 }
 
@@ -214,7 +229,10 @@ fn response(answer: Bytes) -> Response<Body> {
 
 impl<C> Clone for HttpWorker<C> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            worker: self.worker.clone(),
+            component: PhantomData,
+        }
     }
 }
 
@@ -232,7 +250,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let worker = self.clone();
+        let worker = self.worker.clone();
         let request = request.map(|body| super::Body::new(body).into_inner());
         async move { Ok(worker.respond(request).await.map(super::Body::from_inner)) }.boxed()
     }

@@ -150,38 +150,38 @@ macro_rules! options {
             })*
         }
     };
-    (@method [$($path:ident)?] [$(#[$doc:meta])*] $option:ident: $type:ty) => {
+    (@method [$($path:ident).*] [$(#[$doc:meta])*] $option:ident: $type:ty) => {
         $(#[$doc])*
         pub fn $option(mut self, $option: $type) -> Self {
-            self.$($path.)?$option = $option;
+            self.$($path.)*$option = $option;
             self
         }
     };
-    (@method [$($path:ident)?] [$(#[$doc:meta])*] $option:ident: $type:ty => $inner:ty) => {
+    (@method [$($path:ident).*] [$(#[$doc:meta])*] $option:ident: $type:ty => $inner:ty) => {
         $(#[$doc])*
         pub fn $option(mut self, $option: $inner) -> Self {
-            self.$($path.)?$option = Some($option.into());
+            self.$($path.)*$option = Some($option.into());
             self
         }
     };
-    (@method [$($path:ident)?] [$(#[$doc:meta])*] $option:ident: $type:ty | $items:ty) => {
+    (@method [$($path:ident).*] [$(#[$doc:meta])*] $option:ident: $type:ty | $items:ty) => {
         $(#[$doc])*
         pub fn $option(mut self, $option: $items) -> Self {
-            self.$($path.)?$option.extend($option.into_iter().map(Into::into));
+            self.$($path.)*$option.extend($option.into_iter().map(Into::into));
             self
         }
     };
-    (@method [$($path:ident)?] [$(#[$doc:meta])*] $option:ident: $type:ty as $parameter:ty) => {
+    (@method [$($path:ident).*] [$(#[$doc:meta])*] $option:ident: $type:ty as $parameter:ty) => {
         $(#[$doc])*
         pub fn $option(mut self, $option: $parameter) -> Self {
-            self.$($path.)?$option = $option.into();
+            self.$($path.)*$option = $option.into();
             self
         }
     };
 }
 pub(crate) use options;
 
-/// Declares options of a builder, each as `name: Type = |builder, value: Parameter| set;`.
+/// Declares options of a builder, each as `name: Type = |options, value: Parameter| set;`. They are in its field `options`.
 ///
 /// A block has the methods of a type, and a tag that says which kinds of components have its options. `Type` is that
 /// of values in a file. `[group] name: Type;` declares an option that is a struct of options, in a field of that name.
@@ -190,14 +190,14 @@ pub(crate) use options;
 /// and `assign_option` sets one.
 macro_rules! builder_options {
     ($($tag:literal: impl[$($generics:tt)*] $owner:ty {
-        $($(#[doc = $doc:expr])* $option:ident: $type:ty = |$builder:ident, $value:ident: $parameter:ty| $set:expr;)*
+        $($(#[doc = $doc:expr])* $option:ident: $type:ty = |$options:ident, $value:ident: $parameter:ty| $set:expr;)*
         $([group] $(#[doc = $group_doc:expr])* $group:ident: $group_type:ty;)*
     })*) => {
         $(impl $($generics)* $owner {
             $(
                 $(#[doc = $doc])*
                 pub fn $option(mut self, $value: $parameter) -> Self {
-                    let $builder = &mut self;
+                    let $options = &mut self.options;
                     $set;
                     self
                 }
@@ -205,7 +205,7 @@ macro_rules! builder_options {
             $(
                 $(#[doc = $group_doc])*
                 pub fn $group(mut self, $group: $group_type) -> Self {
-                    self.$group = $group;
+                    self.options.$group = $group;
                     self
                 }
             )*
@@ -235,8 +235,8 @@ macro_rules! builder_options {
         #[cfg(any(feature = "serde", feature = "clap"))]
         #[allow(unreachable_patterns, reason = "kinds have options of the same name")]
         #[allow(clippy::useless_conversion, reason = "methods accept any text")]
-        pub(super) fn assign_option<C, K>(
-            builder: &mut Builder<C, K>,
+        pub(super) fn assign_option(
+            options: &mut AnyOptions,
             name: &str,
             value: &$crate::options::value::Value,
         ) -> Result<(), String> {
@@ -244,10 +244,10 @@ macro_rules! builder_options {
             let (option, inner) = split(name);
             match option {
                 $($(stringify!($option) => {
-                    let ($builder, $value) = (builder, read::<$type>(option, value)?);
+                    let ($options, $value) = (&mut *options, read::<$type>(option, value)?);
                     $set;
                 })*
-                $(stringify!($group) => builder.$group.assign(option, inner, value)?,)*)*
+                $(stringify!($group) => options.$group.assign(option, inner, value)?,)*)*
                 _ => unreachable!("options are checked against their names"),
             }
             Ok(())

@@ -54,6 +54,7 @@ pub use http::{
     GatewayDealer, GatewayRouter, HttpConnection, HttpError, HttpGateway, HttpService,
     MessageService, Retry,
 };
+pub(crate) use publish::AnyPubService;
 pub use publish::{PendingLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};

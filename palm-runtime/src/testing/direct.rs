@@ -3,6 +3,7 @@
 //! Each call runs the [`Executor`] on a single message, between two queues, so that methods are called by the same
 //! code as in a component.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,7 @@ use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
 use crate::client::CallError;
 use crate::clock;
 use crate::context::ComponentContext;
-use crate::executor::Callable;
-use crate::executor::standalone;
-use crate::executor::{Executor, Order};
+use crate::executor::{AnyExecutor, Callable, Methods, Order, standalone};
 use crate::flow::IN_ORDER;
 use crate::function::{Answer, Argument, Function};
 use crate::message::Message;
@@ -32,10 +31,17 @@ use crate::queue::{QueueLimits, queue};
 /// An example is at the top of `palm::testing`.
 #[derive(Debug)]
 pub struct Direct<C> {
-    state: Arc<State<C>>,
+    calls: AnyDirect,
+    timeout: Duration,
+    component: PhantomData<fn() -> C>,
+}
+
+/// A [`Direct`] of any component, without a limit of time.
+#[derive(Debug)]
+struct AnyDirect {
+    methods: Arc<dyn Methods>,
     context: Arc<ComponentContext>,
     store: Arc<ComponentStore>,
-    timeout: Duration,
 }
 
 impl<C: Callable> Direct<C> {
@@ -48,11 +54,15 @@ impl<C: Callable> Direct<C> {
             cache: Cache::local(store.clone()),
             cancellations: Arc::default(),
         };
-        Self {
-            state: State::new(component),
+        let calls = AnyDirect {
+            methods: State::new(component),
             context: Arc::new(context),
             store,
+        };
+        Self {
+            calls,
             timeout: Duration::from_secs(60),
+            component: PhantomData,
         }
     }
 
@@ -65,7 +75,7 @@ impl<C: Callable> Direct<C> {
 
     /// Returns the cache that methods find in their [`Context`](crate::Context). It is in memory and initially empty.
     pub fn cache(&self) -> &Cache {
-        &self.context.cache
+        &self.calls.context.cache
     }
 
     /// Calls `function` with `argument`, and returns its answer.
@@ -195,7 +205,7 @@ impl<C: Callable> Direct<C> {
             .map_err(|source| CallError::encode(function, source))?;
         let mut message = Message::new(function.to_string(), payload);
         message.ensure_id();
-        let answers = self.execute(message, wanted);
+        let answers = self.calls.execute(message, wanted);
         tokio::time::timeout(self.timeout, answers)
             .await
             .map_err(|_| CallError::Timeout {
@@ -205,11 +215,13 @@ impl<C: Callable> Direct<C> {
                 cause: None,
             })
     }
+}
 
+impl AnyDirect {
     /// Runs an executor on one message, and returns the messages that it sends.
     async fn execute(&self, message: Message, wanted: Wanted) -> Vec<Message> {
         // There is only one call, so its results need not be reordered.
-        let executor = Executor::new(self.state.clone()).order(Order::AsDone);
+        let executor = AnyExecutor::new(self.methods.clone()).order(Order::AsDone);
         let (outlet, mut results) = queue(QueueLimits::default());
         let (calls, running) = standalone(executor, &self.context, &self.store, Some(outlet)).await;
         let call = Envelope::new(message, IN_ORDER, clock::now());

@@ -4,21 +4,19 @@ use super::publisher::Publisher;
 use crate::context::Context;
 use crate::failure::{CallFailure, catch_panic};
 use crate::message::{Message, Split};
-use crate::method::{Emit, Shape};
+use crate::method::Emit;
 use crate::socket::SocketClosed;
 
-impl<S: Shape> Publisher<S> {
+impl Publisher {
     pub(super) async fn gather(&mut self, message: Message) -> Result<(), SocketClosed> {
-        if !S::GATHERS {
+        let hooks = self.hooks.clone().filter(|it| it.overridden().gather);
+        let Some(hooks) = hooks.filter(|_| !message.is_rest()) else {
             return self.publish_one(message).await;
-        }
-        if message.is_rest() {
-            return self.publish_one(message).await;
-        }
+        };
         let mut gathered = Vec::new();
         let context = Context::new(self.context.clone(), message.clone());
         let mut emit = Emit::new(&mut gathered);
-        let hook = S::gather(&self.state, message.clone(), context, &mut emit);
+        let hook = hooks.gather(message.clone(), context, &mut emit);
         if let Err(failure) = catch_panic(hook, Err).await {
             self.log_failure("gather", &message, &failure);
             gathered.push(message.clone().failed(&self.name, &failure));
@@ -32,12 +30,14 @@ impl<S: Shape> Publisher<S> {
 
     /// Finds the topic of a message and publishes it under that.
     pub(super) async fn publish_one(&mut self, message: Message) -> Result<(), SocketClosed> {
-        if !S::HANDLES_STREAM || message.is_rest() {
+        let hooks = self.hooks.clone();
+        let hooks = hooks.filter(|it| it.overridden().handle_stream);
+        let Some(hooks) = hooks.filter(|_| !message.is_rest()) else {
             let (topic, message) = self.default_topic(message);
             return self.send(topic, message).await;
-        }
+        };
         let context = Context::new(self.context.clone(), message.clone());
-        let hook = S::handle_stream(&self.state, message.clone(), context);
+        let hook = hooks.handle_stream(message.clone(), context);
         let (topic, message) = match catch_panic(hook, Err).await {
             Ok(publication) => publication,
             Err(failure) => {

@@ -7,10 +7,9 @@ use super::legacy::CallerGeneration;
 use super::publisher::Publisher;
 use crate::clock;
 use crate::discovery::{READY_PREFIX, Readiness};
-use crate::method::Shape;
 use crate::socket::{Peers, SocketClosed, SubscriptionChange};
 
-impl<S: Shape> Publisher<S> {
+impl Publisher {
     /// Publishes the withheld answers of `topic` to its current subscribers.
     pub(super) async fn publish_withheld(
         &mut self,

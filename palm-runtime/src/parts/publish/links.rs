@@ -12,10 +12,9 @@ use super::publisher::Publisher;
 use crate::function::has_next_step;
 use crate::link::{CANCEL_TOPIC, LinkPublication, Subscription};
 use crate::message::Message;
-use crate::method::Shape;
 use crate::socket::SocketClosed;
 
-impl<S: Shape> Publisher<S> {
+impl Publisher {
     /// Returns whether messages under `topic` are sent over links: to its followers, or to the client with this id
     /// unless it has subscribed at the PUB socket.
     pub(super) fn has_subscriber(&self, topic: &str) -> bool {

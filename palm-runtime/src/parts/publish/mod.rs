@@ -16,4 +16,5 @@ mod service;
 mod unsubscribed;
 
 pub use pending::PendingLimits;
+pub(crate) use service::AnyPubService;
 pub use service::PubService;

@@ -19,7 +19,7 @@ use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
 use crate::link::LinkPublication;
 use crate::message::{Batch, FramePool, Message};
-use crate::method::{Shape, State};
+use crate::method::Hooks;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope};
 use crate::socket::{Publish, SocketClosed, TrySendError};
@@ -70,7 +70,7 @@ impl UnfollowedMessages {
     }
 }
 
-pub(super) struct Publisher<S> {
+pub(super) struct Publisher {
     /// Whether this part publishes over links.
     pub(super) links: bool,
     /// The deliveries of the current turn over links.
@@ -82,7 +82,8 @@ pub(super) struct Publisher<S> {
     /// The `ready` topics of subscribers that wait until this component is connected upstream.
     pub(super) awaiting_ready: Vec<Bytes>,
     pub(super) stale: StaleSubscriptions,
-    pub(super) state: Arc<State<S>>,
+    /// The hooks `gather` and `handle_stream`; `None` if neither is overridden.
+    pub(super) hooks: Option<Arc<dyn Hooks>>,
     pub(super) pipelined: Option<bool>,
     pub(super) last_step_to_followers: bool,
     /// Whether a component has ever followed this one.
@@ -97,10 +98,10 @@ pub(super) struct Publisher<S> {
     pub(super) counters: Arc<PartCounters>,
 }
 
-impl<S: Shape> Publisher<S> {
+impl Publisher {
     /// Runs the hooks on a message and publishes it.
     pub(super) async fn publish_message(&mut self, message: Message) -> Result<(), SocketClosed> {
-        if S::GATHERS || S::HANDLES_STREAM {
+        if self.hooks.is_some() {
             return self.gather(message).await;
         }
         match self.try_send_direct(message)? {
@@ -117,7 +118,7 @@ impl<S: Shape> Publisher<S> {
             return false;
         };
         // The messages of a batch have the same steps.
-        if S::GATHERS || S::HANDLES_STREAM || self.may_have_followers(&envelope.message) {
+        if self.hooks.is_some() || self.may_have_followers(&envelope.message) {
             return false;
         }
         let topic = self.client_topic(&envelope.message);

@@ -1,5 +1,6 @@
 //! [`PubService`]: the part, its options and its run loop.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
 use crate::link::SubscriptionEvent;
 use crate::message::FramePool;
-use crate::method::{Plain, Shape, State};
+use crate::method::{Hooks, Plain, Shape, State};
 use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Running, Setup,
@@ -46,8 +47,68 @@ use crate::socket::Publish;
 /// ```
 #[derive(Debug)]
 pub struct PubService<S = Plain> {
+    service: AnyPubService,
+    hooks: PhantomData<fn() -> S>,
+}
+
+impl PubService {
+    /// Binds `address`, without hooks.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self::with_hooks(address, State::new(Plain))
+    }
+}
+
+impl<S: Shape> PubService<S> {
+    /// Binds `address`, with the hooks `gather` and `handle_stream` of `state`.
+    pub fn with_hooks(address: impl IntoAddress, state: Arc<State<S>>) -> Self {
+        let address = LegacyAddress::configured(address.into_address());
+        Self {
+            service: AnyPubService::new(address, state),
+            hooks: PhantomData,
+        }
+    }
+
+    /// Sets whether messages are published to the component's followers (`true`) or to their client (`false`),
+    /// whatever steps they have.
+    ///
+    /// Default: a message with a further step is published to the followers, any other message to its client.
+    ///
+    /// With `true`, the result of a last step is still sent to its client if that client receives its answers from
+    /// this component over a link.
+    #[must_use]
+    pub fn pipelined(mut self, pipelined: bool) -> Self {
+        self.service.pipelined = Some(pipelined);
+        self
+    }
+
+    /// Sets the bounds of publications that are kept until their topic has a subscriber.
+    #[must_use]
+    pub fn pending_limits(mut self, limits: PendingLimits) -> Self {
+        self.service.pending_limits = limits;
+        self
+    }
+}
+
+impl<S: Shape> Outbound for PubService<S> {
+    fn forwards_only(&self) -> bool {
+        self.service.forwards_only()
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        self.service.binds()
+    }
+
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
+        self.service.open(setup).await
+    }
+}
+
+/// A [`PubService`] with the hooks of any component.
+#[derive(Debug)]
+pub(crate) struct AnyPubService {
     address: LegacyAddress,
-    state: Arc<State<S>>,
+    /// `None` if neither hook is overridden.
+    hooks: Option<Arc<dyn Hooks>>,
     pipelined: Option<bool>,
     /// Whether results of a last step are published to followers if `pipelined` is not set.
     last_step_to_followers: bool,
@@ -64,43 +125,20 @@ struct OpenPubService {
     counters: Arc<PartCounters>,
 }
 
-impl PubService {
-    /// Binds `address`, without hooks.
-    pub fn bind(address: impl IntoAddress) -> Self {
-        Self::with_hooks(address, State::new(Plain))
-    }
-}
-
-impl<S: Shape> PubService<S> {
-    /// Binds `address`, with the hooks `gather` and `handle_stream` of `state`.
-    pub fn with_hooks(address: impl IntoAddress, state: Arc<State<S>>) -> Self {
-        Self::at(LegacyAddress::configured(address.into_address()), state)
-    }
-
-    pub(crate) fn at(address: LegacyAddress, state: Arc<State<S>>) -> Self {
+impl AnyPubService {
+    pub(crate) fn new(address: LegacyAddress, hooks: Arc<dyn Hooks>) -> Self {
+        let overridden = hooks.overridden();
         Self {
             address,
-            state,
+            hooks: (overridden.gather || overridden.handle_stream).then_some(hooks),
             pipelined: None,
             last_step_to_followers: false,
             pending_limits: PendingLimits::default(),
         }
     }
 
-    /// Sets whether messages are published to the component's followers (`true`) or to their client (`false`),
-    /// whatever steps they have.
-    ///
-    /// Default: a message with a further step is published to the followers, any other message to its client.
-    ///
-    /// With `true`, the result of a last step is still sent to its client if that client receives its answers from
-    /// this component over a link.
-    #[must_use]
-    pub fn pipelined(mut self, pipelined: bool) -> Self {
-        self.pipelined = Some(pipelined);
-        self
-    }
-
-    /// Sets [`pipelined`](Self::pipelined), and where results of a last step are published if that is not set.
+    /// Sets whether messages are published to followers, and where results of a last step are published if that is not
+    /// set.
     pub(crate) fn pipelined_or(
         mut self,
         pipelined: Option<bool>,
@@ -111,17 +149,15 @@ impl<S: Shape> PubService<S> {
         self
     }
 
-    /// Sets the bounds of publications that are kept until their topic has a subscriber.
-    #[must_use]
-    pub fn pending_limits(mut self, limits: PendingLimits) -> Self {
+    pub(crate) fn pending_limits(mut self, limits: PendingLimits) -> Self {
         self.pending_limits = limits;
         self
     }
 }
 
-impl<S: Shape> Outbound for PubService<S> {
+impl Outbound for AnyPubService {
     fn forwards_only(&self) -> bool {
-        !S::GATHERS && !S::HANDLES_STREAM
+        self.hooks.is_none()
     }
 
     fn binds(&self) -> Vec<Binding> {
@@ -147,7 +183,7 @@ impl<S: Shape> Outbound for PubService<S> {
     }
 }
 
-impl<S: Shape> PubService<S> {
+impl AnyPubService {
     async fn publish_all(self, opened: OpenPubService, mut inlet: Inlet) -> Result<(), BoxError> {
         let state = opened.state.clone();
         let mut followed = opened.followed;
@@ -158,7 +194,7 @@ impl<S: Shape> PubService<S> {
             awaiting_ready: Vec::new(),
             memory: FramePool::default(),
             stale: StaleSubscriptions::default(),
-            state: self.state,
+            hooks: self.hooks,
             pipelined: self.pipelined,
             last_step_to_followers: self.last_step_to_followers,
             was_followed: false,

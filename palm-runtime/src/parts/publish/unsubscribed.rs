@@ -13,13 +13,12 @@ use crate::failure::CallFailure;
 use crate::function::has_next_step;
 use crate::link::LinkPublication;
 use crate::message::Message;
-use crate::method::Shape;
 use crate::socket::SocketClosed;
 
 /// Time for which a stopping component waits for subscribers of its pending publications.
 const LAST_SUBSCRIPTIONS_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl<S: Shape> Publisher<S> {
+impl Publisher {
     /// Waits for subscribers of pending publications when the component stops, and drops the rest.
     pub(super) async fn await_last_subscriptions(
         &mut self,
