@@ -129,14 +129,17 @@ fn validate(validate: &Validate) -> Result<(), FileFailure> {
         return read.map(|_| ()).map_err(|_| FileFailure::Mistakes(shown));
     }
     let cluster = checked(&file, read)?;
-    let count = cluster.keys().count();
+    let components = match cluster.keys().count() {
+        1 => "1 component".to_owned(),
+        count => format!("{count} components"),
+    };
     let warnings = match cluster.warnings().list().len() {
         0 => "no mistakes".to_owned(),
         1 => "1 warning".to_owned(),
         count => format!("{count} warnings"),
     };
     Ok(write(
-        format!("{shown}: {count} components, {warnings}\n").as_bytes(),
+        format!("{shown}: {components}, {warnings}\n").as_bytes(),
     )?)
 }
 
