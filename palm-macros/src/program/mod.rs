@@ -11,7 +11,7 @@ use syn::spanned::Spanned as _;
 use syn::{Error, Expr, Path, Result, Token, Type};
 
 use crate::diagnostics::Diagnostics;
-use crate::paths::{PalmPath, at};
+use crate::paths::PalmPath;
 use crate::text;
 
 /// A component, and the function that constructs it: `Resizer => Resizer::open`.
@@ -82,8 +82,9 @@ fn program(palm: &PalmPath, constructors: &Punctuated<Constructor, Token![,]>) -
              component,
              constructor,
          }| {
-            // Rustc reports a constructor that does not fit at the path of the function.
-            let span = at(constructor.span());
+            // Rustc reports a constructor that does not fit at the path of the function, if the span is that of the
+            // user.
+            let span = constructor.span();
             let private = palm.private_at(span);
             let constructed = quote_spanned! {span=>
                 #private::program::constructed::<#component, _, _>(#constructor)
