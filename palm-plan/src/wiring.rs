@@ -1,4 +1,4 @@
-//! What a program is told that runs one component of a cluster.
+//! The component that a program runs, as its runner describes it.
 
 use serde::{Deserialize, Serialize};
 

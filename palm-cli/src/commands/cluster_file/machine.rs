@@ -145,7 +145,7 @@ fn socket_holder(_: &Path) -> Option<String> {
     None
 }
 
-/// Returns who has bound a TCP port, unless it is a process of the cluster.
+/// Returns the process that has bound a TCP port, unless it belongs to the cluster.
 fn port_holder(address: &str, cluster: &str) -> Option<String> {
     let (host, port) = address.strip_prefix("tcp://")?.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;
