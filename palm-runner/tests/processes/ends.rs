@@ -153,7 +153,7 @@ fn stopped_by_signal() {
 }
 
 fn hangup() {
-    let cluster = Cluster::start(vec![idle("a/0")]);
+    let cluster = Cluster::start_noticing_hangup(vec![idle("a/0")]);
     cluster.until_ready();
     send(cluster.runner_pid(), Signal::HUP);
     cluster.until_ended();

@@ -43,6 +43,15 @@ impl Cluster {
         this
     }
 
+    /// As [`start`](Self::start), not ignoring SIGHUP, although the tests may run with `nohup`.
+    pub(crate) fn start_noticing_hangup(instances: Vec<Instance>) -> Self {
+        let this = Self::new();
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP").arg(program());
+        this.start_by(command, instances);
+        this
+    }
+
     /// As [`start`](Self::start), with `nohup`.
     pub(crate) fn start_ignoring_hangup(instances: Vec<Instance>) -> Self {
         let this = Self::new();
@@ -183,8 +192,11 @@ impl Cluster {
     /// Waits until the runner has ended after SIGTERM, a request or SIGKILL.
     #[track_caller]
     pub(crate) fn until_ended(&self) {
-        let mut runner = self.runner.borrow_mut().take().unwrap();
-        eventually("the runner ends", || runner.try_wait().unwrap().is_some());
+        eventually("the runner ends", || {
+            let mut runner = self.runner.borrow_mut();
+            runner.as_mut().unwrap().try_wait().unwrap().is_some()
+        });
+        *self.runner.borrow_mut() = None;
     }
 
     /// Stops the cluster, and expects that no process of it is left.
