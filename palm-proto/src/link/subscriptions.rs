@@ -5,7 +5,7 @@
 //! while any subscriber's backlog is full, which slows down everything upstream. A subscriber that reads nothing for
 //! `slow_consumer_timeout` is disconnected as a slow consumer, as in NATS. Answers wait per client: a client with a
 //! large backlog may make no further calls (`PAUSE_BACKLOG`). The publisher waits for a client only above
-//! `CLIENT_BACKLOG`, and disconnects it after `CLIENT_STALL_TIMEOUT` (1 s).
+//! `CLIENT_BACKLOG`, and disconnects it after `CLIENT_STALL_TIMEOUT` (1 s), and later while it receives a large message.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -37,7 +37,22 @@ const CLIENT_BACKLOG: BacklogSize = BacklogSize {
 };
 
 /// Time after which a client with a full backlog that reads nothing is disconnected. The publisher waits until then.
+///
+/// A client acknowledges whole messages, so it has more time while a large one is under way: a second for each
+/// [`MIN_CLIENT_RATE`], up to [`MAX_CLIENT_STALL_TIMEOUT`]. Otherwise a client on a slow network would be disconnected
+/// at each large result, and run its calls again and again.
 const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The limit of [`CLIENT_STALL_TIMEOUT`] for large messages.
+const MAX_CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The bytes that a client with a full backlog has to receive in each second.
+const MIN_CLIENT_RATE: f64 = 1024.0 * 1024.0;
+
+fn client_stall_timeout(session: &Session) -> Duration {
+    let seconds = session.first_bytes_under_way() as f64 / MIN_CLIENT_RATE;
+    (CLIENT_STALL_TIMEOUT + Duration::from_secs_f64(seconds)).min(MAX_CLIENT_STALL_TIMEOUT)
+}
 
 /// The backlog of a client at which its calls are paused: no further ones are accepted.
 const PAUSE_BACKLOG: BacklogSize = BacklogSize {
@@ -502,7 +517,7 @@ impl SubscriptionTable {
         let limit = if self.is_retained(key) {
             limit
         } else {
-            Some(CLIENT_STALL_TIMEOUT)
+            Some(client_stall_timeout(session))
         };
         let since = full_since.max(session.acknowledged_at());
         limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
@@ -533,6 +548,7 @@ mod tests {
     use super::*;
     use crate::link::session::CreditWindow;
     use crate::message::BatchSizes;
+    use crate::message::proto::LinkHeader;
 
     fn following(topics: &[&str], client: &str) -> Subscription {
         Subscription {
@@ -836,6 +852,30 @@ mod tests {
                 &unread,
                 CLIENT_STALL_TIMEOUT + moment
             ));
+        }
+    }
+
+    #[test]
+    fn client_with_a_large_message_under_way_has_time_to_receive_it() {
+        let now = Instant::now();
+        let moment = Duration::from_millis(1);
+        let mut client = SubscriptionTable::default();
+        client.add(1, following(&[], "anna"));
+        client.full_since.insert(1, now);
+        for (megabytes, credit, expected) in [(4, 0, 1), (4, 1, 5), (100, 1, 15)] {
+            let mut session = session(1, megabytes << 20, now);
+            let header = LinkHeader {
+                session: Bytes::from_static(&[1; 16]),
+                credit_messages: credit,
+                credit_bytes: credit,
+                hello: Some(LinkHello::default()),
+                ..LinkHeader::default()
+            };
+            session.receive(now, &header, std::iter::empty(), &mut Vec::new());
+            while session.transmit(now).is_some() {}
+            let limit = Duration::from_secs(expected);
+            assert!(!client.is_slow_consumer(1, &session, None, now + limit));
+            assert!(client.is_slow_consumer(1, &session, None, now + limit + moment));
         }
     }
 

@@ -377,6 +377,14 @@ impl Session {
         self.timers.last_heard = self.timers.last_heard.max(now);
     }
 
+    /// Returns the bytes of the first unacknowledged message, or batch, if it is under way, and otherwise 0.
+    #[inline]
+    pub fn first_bytes_under_way(&self) -> usize {
+        let is_under_way = self.outbox.next.messages > self.outbox.base;
+        let first = self.outbox.items.front().filter(|_| is_under_way);
+        first.map_or(0, |item| item.batch.bytes())
+    }
+
     /// Returns when the peer last acknowledged a message, or the session began.
     #[inline]
     pub fn acknowledged_at(&self) -> Instant {

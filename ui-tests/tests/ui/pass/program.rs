@@ -2,7 +2,10 @@
 
 #![deny(warnings)]
 #![allow(dead_code)]
-#![allow(clippy::redundant_closure, reason = "a closure is a form of a constructor")]
+#![allow(
+    clippy::redundant_closure,
+    reason = "a closure is a form of a constructor"
+)]
 
 /// The arguments of a component.
 #[derive(clap::Args)]
