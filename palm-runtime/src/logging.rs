@@ -38,7 +38,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{ChronoLocal, ChronoUtc, FormatTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -195,11 +195,8 @@ where
     }
 }
 
-fn component_of<S>(context: &Context<'_, S>) -> Option<ComponentSpan>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    let span = context.lookup_current()?;
+/// Returns the component to which a span belongs.
+fn component_of<'a, S: LookupSpan<'a>>(span: SpanRef<'a, S>) -> Option<ComponentSpan> {
     span.scope()
         .find_map(|span| span.extensions().get::<ComponentSpan>().cloned())
 }
@@ -218,7 +215,8 @@ where
         if metadata.is_span() && metadata.target() == crate::trace::TARGET {
             return false;
         }
-        match component_of(context).and_then(|component| component.level) {
+        let component = context.lookup_current().and_then(component_of);
+        match component.and_then(|component| component.level) {
             Some(level) => *metadata.level() <= level,
             None => Filter::enabled(&self.0, metadata, context),
         }
@@ -311,10 +309,7 @@ where
         for name in ["message", "call_id", "trace_id"] {
             object.extend(fields.remove_entry(name));
         }
-        let component = context.lookup_current().and_then(|span| {
-            let mut scope = span.scope();
-            scope.find_map(|span| span.extensions().get::<ComponentSpan>().cloned())
-        });
+        let component = context.lookup_current().and_then(component_of);
         if let Some(component) = component {
             object.insert("component".to_owned(), component.name.into());
             let instance = component.instance.into_iter();
@@ -378,16 +373,8 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         ChronoLocal::new("%Y-%m-%d %H:%M:%S,%3f".to_owned()).format_time(&mut writer)?;
-        let component = context.lookup_current().and_then(|span| {
-            span.scope().find_map(|span| {
-                let extensions = span.extensions();
-                extensions
-                    .get::<ComponentSpan>()
-                    .map(|component| component.name.clone())
-            })
-        });
-        match component {
-            Some(name) => write!(writer, " - {name} - ")?,
+        match context.lookup_current().and_then(component_of) {
+            Some(component) => write!(writer, " - {} - ", component.name)?,
             None => write!(writer, " - {} - ", event.metadata().target())?,
         }
         write!(writer, "{} - ", event.metadata().level())?;
