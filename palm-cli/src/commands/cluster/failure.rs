@@ -1,6 +1,5 @@
 //! Why a command that runs a cluster failed.
 
-use std::io;
 use std::path::PathBuf;
 
 use palm_plan::InstancesError;
@@ -8,24 +7,15 @@ use palm_runner::api::ClientError;
 use palm_runner::logs::SearchError;
 use palm_runner::runner::RunError;
 
+use crate::commands::cluster_file::FileFailure;
+
 /// Why a command that runs a cluster failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterFailure {
-    /// No file was named or found.
-    #[error(
-        "there is no cluster.toml in this folder or above it: `palm init` writes one, and --file names another"
-    )]
-    NoFile,
-    /// The file cannot be read.
-    #[error("`{}` cannot be read", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// There is no file, or it cannot be read.
+    #[error(transparent)]
+    File(#[from] FileFailure),
     /// The file has mistakes, which were shown.
     #[error("`{}` has mistakes", .0.display())]
     Mistakes(PathBuf),

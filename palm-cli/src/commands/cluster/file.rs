@@ -1,7 +1,6 @@
 //! The file of a cluster, and the instances that it describes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +11,7 @@ use palm_runner::runner::{Folders, saved_notes};
 use serde::{Deserialize, Serialize};
 
 use super::ClusterFailure;
-
-const FILE_NAME: &str = "cluster.toml";
+use crate::commands::cluster_file;
 
 /// The file of a cluster.
 #[derive(Debug)]
@@ -41,17 +39,9 @@ impl File {
     /// Reads the file that was named, or the nearest `cluster.toml`. Only its name is needed: a command such as `down`
     /// works although the file has mistakes.
     pub(super) fn open(path: Option<&Path>) -> Result<Self, ClusterFailure> {
-        let path = match path {
-            Some(path) => path.to_owned(),
-            None => find()?,
-        };
-        let read = |source| ClusterFailure::Read {
-            path: path.clone(),
-            source,
-        };
-        let text = fs::read_to_string(&path).map_err(read)?;
-        let full = path.canonicalize().map_err(read)?;
-        let folder = full.parent().unwrap_or(Path::new("/")).to_owned();
+        let file = cluster_file::File::open(path)?;
+        let folder = file.folder()?;
+        let (path, text) = (PathBuf::from(file.shown()), file.text);
         let name = match Cluster::parse(&shown(&path), &text) {
             Ok(cluster) => cluster.name().to_owned(),
             Err(mistakes) => match name_of(&text) {
@@ -108,23 +98,6 @@ impl File {
             revision: 0,
         })
     }
-}
-
-/// Searches this folder and those above it.
-fn find() -> Result<PathBuf, ClusterFailure> {
-    let here = std::env::current_dir().map_err(|source| ClusterFailure::Read {
-        path: ".".into(),
-        source,
-    })?;
-    let mut candidates = here.ancestors().map(|folder| folder.join(FILE_NAME));
-    let found = candidates
-        .find(|path| path.is_file())
-        .ok_or(ClusterFailure::NoFile)?;
-    // Shorter in messages.
-    Ok(found
-        .strip_prefix(&here)
-        .map(Path::to_owned)
-        .unwrap_or(found))
 }
 
 fn shown(path: &Path) -> String {

@@ -10,14 +10,14 @@ const FILE_NAME: &str = "cluster.toml";
 
 /// The file of a cluster.
 #[derive(Debug)]
-pub(super) struct File {
+pub(in crate::commands) struct File {
     pub(super) path: PathBuf,
-    pub(super) text: String,
+    pub(in crate::commands) text: String,
 }
 
 impl File {
     /// Reads the file that was named, or the nearest `cluster.toml`.
-    pub(super) fn open(path: Option<&Path>) -> Result<Self, FileFailure> {
+    pub(in crate::commands) fn open(path: Option<&Path>) -> Result<Self, FileFailure> {
         let path = match path {
             Some(path) => path.to_owned(),
             None => find()?,
@@ -27,14 +27,14 @@ impl File {
     }
 
     /// Returns the path for messages: a relative one if it is below this folder.
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::commands) fn shown(&self) -> String {
         let here = std::env::current_dir().unwrap_or_default();
         let path = self.path.strip_prefix(here).unwrap_or(&self.path);
         path.display().to_string()
     }
 
     /// Returns the folder of the file, as an absolute path.
-    pub(super) fn folder(&self) -> Result<PathBuf, FileFailure> {
+    pub(in crate::commands) fn folder(&self) -> Result<PathBuf, FileFailure> {
         let read = |source| FileFailure::Read {
             path: self.path.clone(),
             source,

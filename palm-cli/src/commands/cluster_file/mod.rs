@@ -13,7 +13,8 @@ use palm_plan::{Cluster, FormatError, ImportError, InstancesError, Mistakes};
 
 pub use self::arguments::Command;
 use self::arguments::{Explain, FileArgument, Fmt, Import, MistakeFormat, Plan, Validate};
-use self::file::{File, read, replace};
+pub(super) use self::file::File;
+use self::file::{read, replace};
 use self::machine::Machine;
 use super::{Failure, write};
 
@@ -21,7 +22,7 @@ use super::{Failure, write};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileFailure {
-    /// There is no file.
+    /// No file was named or found.
     #[error(
         "there is no cluster.toml in this folder or above it: `palm init` writes one, and --file names another"
     )]
@@ -67,10 +68,10 @@ pub enum FileFailure {
         /// Why.
         source: ImportError,
     },
-    /// There is no such mistake.
+    /// No mistake has this code.
     #[error(transparent)]
     Code(#[from] UnknownCode),
-    /// There is no such scenario.
+    /// No scenario has this name.
     #[error("there is no scenario `{0}`: `palm init --list` lists them")]
     Scenario(String),
     /// `palm init` would overwrite a file.
