@@ -147,7 +147,7 @@ pub struct Restart {
     pub policy: RestartPolicy,
     /// The delay before the first restart and the longest one. It doubles with each restart.
     pub backoff: RangeInclusive<Duration>,
-    /// The number of restarts in a row after which the instance has failed. Without it, there is no limit.
+    /// The number of restarts in a row after which the instance has failed. `None`: unlimited.
     pub max: Option<u32>,
     /// The time that an instance has to be ready until its restarts are counted from 0 again.
     pub reset_after: Duration,
