@@ -6,21 +6,27 @@
 //! oldest first.
 
 mod capture;
+mod cursor;
+mod entry;
 mod file;
 mod follow;
 mod format;
+mod lines;
+mod output;
 mod read;
 mod search;
 mod segment;
 mod text;
 
+pub use entry::{Entry, Selection};
 pub use file::LogLimits;
 pub use follow::Follower;
 pub use format::{Level, Line, Stream};
-pub use read::{Entry, History, Selection, instances};
+pub use read::{History, instances};
 pub use search::{Found, Search, SearchError, search};
 pub use segment::last_run;
 pub use text::plain;
 
-pub(crate) use capture::{Capture, OpenOutput};
+pub(crate) use capture::Capture;
 pub(crate) use format::timestamp;
+pub(crate) use output::OpenOutput;

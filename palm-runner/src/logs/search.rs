@@ -14,8 +14,9 @@ use grep_searcher::{Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
 use palm_plan::InstanceId;
 
 use super::Selection;
+use super::entry::Entry;
 use super::format::{Line, text_start};
-use super::read::{Entry, folder, instances};
+use super::read::{folder, instances};
 use super::segment::{Segment, segments};
 
 /// Files whose results may wait for those of an earlier file.

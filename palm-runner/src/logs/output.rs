@@ -1,0 +1,374 @@
+//! The output of one run: what was read of it, and the file that it is written to.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use palm_plan::InstanceId;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::LogLimits;
+use super::file::{Compressor, RunLog};
+use super::format::{Line, MAX_LINE_BYTES, Stream, timestamp};
+use super::lines::{character_boundary, write_line, write_part};
+
+/// Bytes that are read from one output before others have their turn. A pipe of Linux has as many.
+const READ_BYTES: usize = 64 * 1024;
+/// Time after which the begin of a line is written without its end.
+const PARTIAL_DELAY: Duration = Duration::from_secs(1);
+/// Reads after the end of a process. A pipe has at most 1 MiB by default, unless another process still writes.
+const MAX_DRAIN_READS: u32 = 32;
+
+/// The output of a run, from one runner to the next.
+#[derive(Debug)]
+pub(crate) struct OpenOutput {
+    pub(crate) id: InstanceId,
+    pub(crate) run: u32,
+    /// Standard output and standard error, unless the process has closed them.
+    pub(crate) pipes: [Option<OwnedFd>; 2],
+    /// What was read of incomplete lines.
+    pub(crate) pending: [Vec<u8>; 2],
+    pub(crate) last_lines: [VecDeque<String>; 2],
+}
+
+/// Why lines of instances are not written at present.
+pub(super) type Failures = Arc<Mutex<BTreeMap<InstanceId, String>>>;
+
+/// What the tasks of the thread share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) logs: PathBuf,
+    pub(super) limits: LogLimits,
+    pub(super) compressor: Compressor,
+    pub(super) failures: Failures,
+    pub(super) buffers: Rc<RefCell<Buffers>>,
+}
+
+/// Memory that each read uses for a moment.
+pub(super) struct Buffers {
+    bytes: Vec<u8>,
+    text: String,
+    lines: Vec<u8>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            bytes: vec![0; READ_BYTES],
+            text: String::new(),
+            lines: Vec::new(),
+        }
+    }
+}
+
+/// A request to the task of a run.
+pub(super) enum Request {
+    Finish(String, oneshot::Sender<Vec<String>>),
+    Release(oneshot::Sender<OpenOutput>),
+}
+
+/// Reads the output of one run.
+pub(super) async fn read(
+    shared: Shared,
+    output: OpenOutput,
+    mut requests: mpsc::Receiver<Request>,
+) {
+    let mut run = Run::new(&shared, output);
+    let request = loop {
+        let deadline = run.partial_deadline();
+        let [stdout, stderr] = &run.sources;
+        tokio::select! {
+            biased;
+            request = requests.recv() => break request,
+            () = stdout.readable() => drop(run.read(0)),
+            () = stderr.readable() => drop(run.read(1)),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                run.flush_partial(Instant::now());
+            }
+        }
+    };
+    match request {
+        Some(Request::Finish(end, reply)) => {
+            run.drain();
+            run.write_note(&end);
+            let _ = reply.send(run.last_lines.into_iter().flatten().collect());
+        }
+        Some(Request::Release(reply)) => {
+            let _ = reply.send(run.release());
+        }
+        // The runner ends.
+        None => run.drain(),
+    }
+}
+
+struct Run {
+    shared: Shared,
+    id: InstanceId,
+    number: u32,
+    log: RunLog,
+    sources: [Source; 2],
+    last_lines: [VecDeque<String>; 2],
+}
+
+/// One output of a process.
+struct Source {
+    stream: Stream,
+    /// `None` after its end.
+    pipe: Option<pipe::Receiver>,
+    /// The begin of a line.
+    pending: Vec<u8>,
+    /// When the line began.
+    began_at: Option<Instant>,
+}
+
+impl Source {
+    fn new(stream: Stream, pipe: Option<OwnedFd>, pending: Vec<u8>) -> Self {
+        Self {
+            stream,
+            pipe: pipe.and_then(|pipe| pipe::Receiver::from_owned_fd(pipe).ok()),
+            began_at: (!pending.is_empty()).then(Instant::now),
+            pending,
+        }
+    }
+
+    async fn readable(&self) {
+        match &self.pipe {
+            // After an error, the next read reports it.
+            Some(pipe) => drop(pipe.readable().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Run {
+    fn new(shared: &Shared, output: OpenOutput) -> Self {
+        let OpenOutput {
+            id,
+            run,
+            pipes: [stdout, stderr],
+            pending: [stdout_pending, stderr_pending],
+            last_lines,
+        } = output;
+        let folder = shared.logs.join(&id.component).join(id.index.to_string());
+        Self {
+            log: RunLog::open(&folder, run, shared.limits, shared.compressor.clone()),
+            shared: shared.clone(),
+            id,
+            number: run,
+            sources: [
+                Source::new(Stream::Stdout, stdout, stdout_pending),
+                Source::new(Stream::Stderr, stderr, stderr_pending),
+            ],
+            last_lines,
+        }
+    }
+
+    /// Reads once from an output that is readable as far as tokio knows.
+    fn read(&mut self, index: usize) -> bool {
+        self.read_by(index, pipe::Receiver::try_read)
+    }
+
+    /// Reads once from an output, whatever tokio knows: right after the start of a process, nothing.
+    fn read_at_once(&mut self, index: usize) -> bool {
+        self.read_by(index, |pipe, bytes| Ok(rustix::io::read(pipe, bytes)?))
+    }
+
+    /// Returns whether there was something to read.
+    fn read_by(
+        &mut self,
+        index: usize,
+        read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
+    ) -> bool {
+        let buffers = self.shared.buffers.clone();
+        let mut buffers = buffers.borrow_mut();
+        let source = &mut self.sources[index];
+        let Some(pipe) = &source.pipe else {
+            return false;
+        };
+        let length = match read(pipe, &mut buffers.bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Ok(0) | Err(_) => {
+                source.pipe = None;
+                self.end_line(index, &mut buffers);
+                return false;
+            }
+            Ok(length) => length,
+        };
+        let time = timestamp(SystemTime::now());
+        let Buffers { bytes, text, lines } = &mut *buffers;
+        lines.clear();
+        let mut rest = &bytes[..length];
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let source = &mut self.sources[index];
+            let mut line = &rest[..end];
+            if !source.pending.is_empty() {
+                source.pending.extend_from_slice(line);
+                line = &source.pending;
+            }
+            write_line(
+                &time,
+                source.stream,
+                line,
+                text,
+                lines,
+                &mut self.last_lines[index],
+            );
+            source.pending.clear();
+            source.began_at = None;
+            rest = &rest[end + 1..];
+        }
+        let source = &mut self.sources[index];
+        source.pending.extend_from_slice(rest);
+        if source.pending.is_empty() {
+            source.began_at = None;
+        } else {
+            source.began_at.get_or_insert_with(Instant::now);
+        }
+        while source.pending.len() >= MAX_LINE_BYTES {
+            let end = character_boundary(&source.pending, MAX_LINE_BYTES);
+            write_part(
+                &time,
+                source.stream,
+                true,
+                &source.pending[..end],
+                text,
+                lines,
+            );
+            source.pending.drain(..end);
+        }
+        self.append(&buffers.lines);
+        true
+    }
+
+    /// Writes the begin of a line whose end is late.
+    fn flush_partial(&mut self, now: Instant) {
+        let buffers = self.shared.buffers.clone();
+        let mut buffers = buffers.borrow_mut();
+        let Buffers { text, lines, .. } = &mut *buffers;
+        lines.clear();
+        let time = timestamp(SystemTime::now());
+        for source in &mut self.sources {
+            if source
+                .began_at
+                .is_some_and(|began| began + PARTIAL_DELAY <= now)
+            {
+                let end = character_boundary(&source.pending, source.pending.len());
+                write_part(
+                    &time,
+                    source.stream,
+                    true,
+                    &source.pending[..end],
+                    text,
+                    lines,
+                );
+                source.pending.drain(..end);
+                source.began_at = None;
+            }
+        }
+        self.append(&buffers.lines);
+    }
+
+    fn partial_deadline(&self) -> Option<Instant> {
+        let began = self.sources.iter().filter_map(|source| source.began_at);
+        began.min().map(|began| began + PARTIAL_DELAY)
+    }
+
+    /// Writes the last line of an output, which has no line break.
+    fn end_line(&mut self, index: usize, buffers: &mut Buffers) {
+        let source = &mut self.sources[index];
+        source.began_at = None;
+        if source.pending.is_empty() {
+            return;
+        }
+        let line = std::mem::take(&mut source.pending);
+        let time = timestamp(SystemTime::now());
+        let Buffers { text, lines, .. } = buffers;
+        lines.clear();
+        write_line(
+            &time,
+            source.stream,
+            &line,
+            text,
+            lines,
+            &mut self.last_lines[index],
+        );
+        self.append(lines);
+    }
+
+    /// Reads what is left. The processes have ended, so that this is at most the capacity of their pipes.
+    fn drain(&mut self) {
+        for index in [0, 1] {
+            let mut reads = 0;
+            while reads < MAX_DRAIN_READS && self.read_at_once(index) {
+                reads += 1;
+            }
+            let buffers = self.shared.buffers.clone();
+            self.end_line(index, &mut buffers.borrow_mut());
+            self.sources[index].pipe = None;
+        }
+        let mut failures = self
+            .shared
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        failures.remove(&self.id);
+    }
+
+    /// Writes a line of the runner.
+    fn write_note(&mut self, note: &str) {
+        let text = format!("palm: run {} of {} {note}", self.number, self.id);
+        let line = Line {
+            time: &timestamp(SystemTime::now()),
+            stream: Stream::Stderr,
+            is_partial: false,
+            text: &text,
+        };
+        let mut lines = Vec::new();
+        line.write(&mut lines);
+        self.append(&lines);
+    }
+
+    fn append(&mut self, lines: &[u8]) {
+        if lines.is_empty() {
+            return;
+        }
+        let had_failed = self.log.failure().is_some();
+        self.log.append(lines);
+        let failure = self.log.failure();
+        if !had_failed && failure.is_none() {
+            return;
+        }
+        let mut failures = self
+            .shared
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            None => drop(failures.remove(&self.id)),
+            Some(failure) => {
+                let lost = failure.lost_lines;
+                let text = format!("{lost} lines were lost: {}", failure.error);
+                failures.insert(self.id.clone(), text);
+            }
+        }
+    }
+
+    fn release(self) -> OpenOutput {
+        let [stdout, stderr] = self.sources;
+        let pipe = |source: Option<pipe::Receiver>| source?.into_nonblocking_fd().ok();
+        OpenOutput {
+            id: self.id,
+            run: self.number,
+            pipes: [pipe(stdout.pipe), pipe(stderr.pipe)],
+            pending: [stdout.pending, stderr.pending],
+            last_lines: self.last_lines,
+        }
+    }
+}
