@@ -1,9 +1,14 @@
 //! The state of one instance.
 
+use std::time::Duration;
+
 use palm_plan::instance::{Instance, Readiness, RestartPolicy};
 use serde::{Deserialize, Serialize};
 
 use super::{Exit, Time};
+
+/// Time without `WATCHDOG=1` after which a process counts as hung. Processes read it from `WATCHDOG_USEC`.
+pub(crate) const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an instance should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,5 +251,37 @@ impl Supervised {
         let doublings = (self.failures - 1).min(20);
         let delay = first.saturating_mul(1 << doublings).min(longest.max(first));
         self.enter(Phase::Backoff { until: now + delay }, now);
+    }
+
+    /// Returns whether dependents may start: the process is ready, or a job has succeeded.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready(_) | Phase::Completed)
+    }
+
+    /// Returns whether nothing happens by itself any more.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.phase, Phase::Stopped | Phase::Failed)
+    }
+
+    /// Returns the time at which the process counts as failed, unless it is ready by then.
+    pub(super) fn ready_deadline(&self) -> Option<Time> {
+        let has_deadline = self.instance.readiness != Readiness::Exit;
+        has_deadline.then(|| self.since + self.instance.ready_timeout)
+    }
+
+    /// Returns why the process has to be replaced.
+    pub(super) fn failure(&self, now: Time) -> Option<Reason> {
+        let heard = self.phase.process().and_then(|process| process.heard_at);
+        if heard.is_some_and(|heard| heard + WATCHDOG_TIMEOUT <= now) {
+            return Some(Reason::Watchdog);
+        }
+        let is_late = self
+            .ready_deadline()
+            .is_some_and(|deadline| deadline <= now);
+        match &self.phase {
+            Phase::Starting(_) if is_late => Some(Reason::NotReady(self.readiness_text())),
+            Phase::NotReady(_, why) if is_late => Some(Reason::NotReady(why.clone())),
+            _ => None,
+        }
     }
 }

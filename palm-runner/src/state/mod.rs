@@ -15,11 +15,13 @@
 
 mod exit;
 mod machine;
+mod rolling;
 mod sentence;
 mod status;
 mod supervisor;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tick;
 
 use std::time::Duration;
 
@@ -27,10 +29,11 @@ use palm_plan::InstanceId;
 use serde::{Deserialize, Serialize};
 
 pub use exit::{Exit, ExitKind};
+pub(crate) use machine::WATCHDOG_TIMEOUT;
 pub use machine::{Goal, Phase, Process};
 pub use status::{ClusterStatus, InstanceStatus, RollingStatus};
 pub use supervisor::Supervisor;
-pub(crate) use supervisor::{TICK_INTERVAL, WATCHDOG_TIMEOUT};
+pub(crate) use supervisor::TICK_INTERVAL;
 
 /// Monotonic time since an arbitrary begin, which remains the same when the runner executes itself again.
 pub type Time = Duration;
