@@ -5,43 +5,34 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use palm_plan::InstanceId;
-use palm_plan::instance::Readiness;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
-use super::ends::{End, Ends, LOOK_INTERVAL};
+use super::ends::{Ends, LOOK_INTERVAL};
 use super::events::{ClusterEvent, Events};
 use super::handover::{Descriptors, Output, State};
+use super::inputs::{Inputs, ProbeResult, received};
+use super::leftovers::stop_leftovers;
 use super::lock::lock;
 use super::saved::Saved;
-use super::{Folders, Launch, Progress, RunError};
-use crate::api::{Access, Server, Task, Wanted};
-use crate::logs::{Capture, OpenOutput, last_run};
-use crate::process::{
-    Environment, Notification, NotifySocket, OutOfMemory, Report, Survivor, adopt_orphans,
-    descendants, kill, kill_group, occupied, probe, reap, signal_group, spawn, survivors,
-};
-use crate::state::{Action, ClusterStatus, Exit, ExitKind, Phase, Supervisor, TICK_INTERVAL, Time};
+use super::{Launch, Progress, RunError};
+use crate::api::{Access, Server, Wanted};
+use crate::logs::{Capture, last_run};
+use crate::process::{NotifySocket, OutOfMemory, Report, adopt_orphans, descendants, kill, reap};
+use crate::state::{ClusterStatus, ExitKind, Supervisor, TICK_INTERVAL, Time};
 
 /// Reports of processes that wait for the loop. Further ones wait in their sockets.
 const MAX_WAITING_REPORTS: usize = 1024;
 const MAX_WAITING_TASKS: usize = 64;
 /// Time in which the answer of the last request is written before the runner replaces itself.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time in which the last lines of an ended process are read. A disk can be slow.
-const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time from SIGKILL of the last processes until the runner ends in any case.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The result of a probe: the process, and whether it accepts connections.
-type ProbeResult = (InstanceId, u32, Result<(), String>);
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(launch: Launch, mut progress: impl FnMut(Progress)) -> Result<(), RunError> {
     let lock = lock(&launch.cluster, &launch.folders)?;
@@ -78,29 +69,6 @@ pub(super) fn resume(
     )
 }
 
-/// Waits for processes of a runner that was killed. They have received SIGTERM when it ended, unless they were started
-/// by another process of their instance.
-fn stop_leftovers(folders: &Folders, progress: &mut impl FnMut(Progress)) {
-    let find = || survivors(&folders.notify());
-    let mut left = find();
-    if left.is_empty() {
-        return;
-    }
-    let name = |it: &Survivor| format!("{} ({}, process {})", it.instance, it.name, it.pid);
-    progress(Progress::Leftovers(left.iter().map(name).collect()));
-    left.iter().for_each(|it| signal_group(it.pid));
-    let drain = Saved::read(&folders.saved()).drain;
-    let begin = Instant::now();
-    while !left.is_empty() && begin.elapsed() < drain + KILL_TIMEOUT {
-        if begin.elapsed() >= drain {
-            left.iter().for_each(|it| kill(it.pid));
-        }
-        // They are no children of this process, so that nothing reports their end.
-        thread::sleep(LOOK_INTERVAL);
-        left = find();
-    }
-}
-
 type Inherited = (OwnedFd, Vec<OwnedFd>, Vec<OwnedFd>);
 
 fn block_on(
@@ -121,18 +89,6 @@ fn block_on(
         runner.end().await;
         Ok(())
     })
-}
-
-/// What the loop waits for.
-pub(super) struct Inputs {
-    pub(super) reports: mpsc::Receiver<Report>,
-    pub(super) probes: mpsc::Receiver<ProbeResult>,
-    pub(super) tasks: mpsc::Receiver<Task>,
-    pub(super) child: Signal,
-    pub(super) terminate: Signal,
-    pub(super) interrupt: Signal,
-    /// `None` if it is ignored, as `nohup` asks for.
-    pub(super) hangup: Option<Signal>,
 }
 
 pub(super) struct Runner {
@@ -342,119 +298,6 @@ impl Runner {
         [publish, ends, tick, next].into_iter().flatten().min()
     }
 
-    async fn ended(&mut self, end: End) {
-        let End {
-            id, run, pid, kind, ..
-        } = end;
-        let was_asked = matches!(self.supervisor.phase(&id), Some(Phase::Draining(_)));
-        let kind = match kind {
-            ExitKind::Signal(9) if !was_asked && self.out_of_memory.has_killed() => {
-                ExitKind::OutOfMemory
-            }
-            kind => kind,
-        };
-        if self
-            .sockets
-            .get(&id)
-            .is_some_and(|(of_run, _)| *of_run == run)
-        {
-            self.sockets.remove(&id);
-        }
-        let lines = self.capture.finish(&id, kind.to_string());
-        let exit = Exit {
-            last_lines: timeout(LAST_LINES_TIMEOUT, lines).await.unwrap_or_default(),
-            kind,
-        };
-        self.supervisor.exited(&id, pid, exit, self.clock.now());
-    }
-
-    fn perform(&mut self, action: Action) {
-        match action {
-            Action::Start { id, run } => {
-                if let Err(reason) = self.start(&id, run) {
-                    self.sockets.remove(&id);
-                    self.supervisor.start_failed(&id, reason, self.clock.now());
-                }
-            }
-            Action::Terminate { pid, .. } => signal_group(pid),
-            Action::Kill { pid, .. } => kill_group(pid),
-            Action::Forget { id } => drop(self.sockets.remove(&id)),
-        }
-    }
-
-    fn start(&mut self, id: &InstanceId, run: u32) -> Result<(), String> {
-        let instance = self.supervisor.instance(id).ok_or("it was removed")?;
-        if let Some(reason) = occupied(instance) {
-            return Err(reason);
-        }
-        let path = self.launch.folders.notify_socket(id);
-        let sender = self.report_sender.clone();
-        let socket = NotifySocket::bind(&path, id.clone(), run, sender);
-        let socket = socket.map_err(|error| format!("the socket `{}`: {error}", path.display()))?;
-        self.sockets.insert(id.clone(), (run, socket));
-        let environment = Environment {
-            executable: &self.launch.executable,
-            cluster: &self.launch.cluster,
-            notify_socket: &path,
-            run,
-        };
-        let spawned = spawn(instance, &environment)?;
-        self.processes.insert(spawned.pid, id.clone());
-        self.capture.attach(OpenOutput {
-            id: id.clone(),
-            run,
-            pipes: [Some(spawned.stdout), Some(spawned.stderr)],
-            pending: Default::default(),
-            last_lines: Default::default(),
-        });
-        self.start_probe(id, spawned.pid);
-        let now = self.clock.now();
-        self.supervisor.started(id, spawned.pid, now);
-        Ok(())
-    }
-
-    fn start_probe(&mut self, id: &InstanceId, pid: u32) {
-        let instance = self.supervisor.instance(id);
-        if let Some(Readiness::Address(address)) = instance.map(|it| &it.readiness) {
-            let sender = self.probe_sender.clone();
-            let probe = tokio::spawn(probe(id.clone(), pid, address.clone(), sender));
-            self.probes.insert(id.clone(), probe);
-        }
-    }
-
-    pub(super) fn report(&mut self, (id, run, notification): Report) {
-        if self.supervisor.run(&id) != run {
-            return;
-        }
-        let now = self.clock.now();
-        let instance = self.supervisor.instance(&id);
-        let is_notified = instance.is_some_and(|it| it.readiness == Readiness::Notify);
-        match notification {
-            Notification::Ready if is_notified => self.supervisor.ready(&id, now),
-            Notification::Reloading if is_notified => {
-                let why = "has reported RELOADING=1".to_owned();
-                self.supervisor.not_ready(&id, why, now);
-            }
-            Notification::Stopping if is_notified => {
-                let why = "has reported STOPPING=1".to_owned();
-                self.supervisor.not_ready(&id, why, now);
-            }
-            Notification::Status(text) => self.supervisor.status_text(&id, text),
-            Notification::Watchdog => self.supervisor.heard(&id, now),
-            Notification::Ready | Notification::Reloading | Notification::Stopping => {}
-        }
-    }
-
-    fn probed(&mut self, (id, pid, result): ProbeResult) {
-        if self.supervisor.pid(&id) == Some(pid) {
-            let now = self.clock.now();
-            match result {
-                Ok(()) => self.supervisor.ready(&id, now),
-                Err(why) => self.supervisor.not_ready(&id, why, now),
-            }
-        }
-    }
-
     /// Stops the cluster. A second request kills its processes.
     pub(super) fn stop(&mut self, by: &str) {
         if self.is_stopping {
@@ -487,43 +330,6 @@ impl Runner {
         }
         remove_sockets(self.launch.folders.runtime());
     }
-}
-
-impl Inputs {
-    fn new(
-        reports: mpsc::Receiver<Report>,
-        probes: mpsc::Receiver<ProbeResult>,
-        tasks: mpsc::Receiver<Task>,
-    ) -> Result<Self, RunError> {
-        let listen =
-            |kind| signal(kind).map_err(RunError::io("the runner cannot wait for signals"));
-        Ok(Self {
-            reports,
-            probes,
-            tasks,
-            child: listen(SignalKind::child())?,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: match ignores_hangup() {
-                true => None,
-                false => Some(listen(SignalKind::hangup())?),
-            },
-        })
-    }
-}
-
-/// Waits for a signal, if the runner listens to it.
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Returns whether the program that started this one has made it ignore SIGHUP.
-fn ignores_hangup() -> bool {
-    let status = procfs::process::Process::myself().and_then(|process| process.status());
-    status.is_ok_and(|status| status.sigign & 1 != 0)
 }
 
 /// Removes the folder of sockets. The lock is still held.

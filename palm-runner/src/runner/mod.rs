@@ -9,8 +9,11 @@ mod ends;
 mod events;
 mod folders;
 mod handover;
+mod inputs;
+mod leftovers;
 mod lock;
 mod main_loop;
+mod processes;
 mod requests;
 mod saved;
 
