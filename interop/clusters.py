@@ -4,8 +4,9 @@
     interop/clusters.py --python VENV/bin/python [--only EXAMPLE] [--palm PALM]
 
 Each example is a `cluster.toml` whose components are commands at the documented addresses. It runs with all components
-of palm, with all of pylm, and with pylm's workers or steps behind palm's first component. Needs Python, and pylm for the
-interpreter of `--python` (see setup-pylm.sh).
+of palm, with all of pylm, and with pylm's workers or steps downstream of palm's first component. `parallel` also runs with
+one worker in C++ and one of pylm. Needs Python, pylm for the interpreter of `--python` (see setup-pylm.sh), and for the
+worker in C++ what other_languages.py needs.
 """
 import argparse
 import os
@@ -13,7 +14,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
+import other_languages
 from run import EXAMPLES, HERE, LOG, PORTS, ROOT, TARGET
 
 # Time within which a cluster and its client are done, in seconds.
@@ -26,6 +29,11 @@ UPSTREAM = {('sink', 'sink'): ['even_pipeline', 'odd_pipeline'], ('hub', 'worker
 
 def texts(values):
     return '[%s]' % ', '.join('"%s"' % value for value in values)
+
+
+# The cluster with a worker in C++, whose name is `cpp`.
+CPP = 'worker1'
+CPP_LINE = "b'cpp processed a message'"
 
 
 def component(python, example, role, pylm, offset):
@@ -50,7 +58,18 @@ def component(python, example, role, pylm, offset):
     if role in pylm:
         program = [python, '-u', os.path.join(HERE, 'roles.py'), example]
     command, *args = program + [role, '--port-offset', str(offset)]
+    return definition(lines, command, args)
+
+
+def definition(lines, command, args):
     return '\n'.join(lines + ['command = "%s"' % command, 'args = ' + texts(args)])
+
+
+def cpp_worker():
+    """The worker in C++: it learns the address of its master from a placeholder."""
+    lines = ['[components.%s]' % CPP, 'kind = "worker"', 'master = "master"']
+    program = os.path.join(other_languages.FOLDER, 'build', 'worker')
+    return definition(lines, program, ['cpp', '{master.db}'])
 
 
 def palm(options, folder, *arguments):
@@ -74,14 +93,52 @@ def attempt(options, example, pylm, offset):
             return 'the client did not end'
         finally:
             palm(options, folder, 'down')
-    lines = [line.split(' | ', 1)[-1] for line in log.splitlines()]
-    # Without log lines, and what palm says about the end of the client.
-    lines = [line for line in lines if not LOG.match(line) and not line.startswith('palm: ')]
+    lines = printed(log)
     wanted = sum(count for count, _ in expected)
     matching = all(sum(bool(re.fullmatch(line, seen)) for seen in lines) == count for count, line in expected)
     if up.returncode == 0 and len(lines) == wanted and matching:
         return None
     return 'palm up: %d %s\n%d of %d lines: %s' % (up.returncode, up.stderr.strip(), len(lines), wanted, ' | '.join(lines[-3:]))
+
+
+def printed(log):
+    """Returns the lines of a client, without log lines and what palm says about its end."""
+    lines = [line.split(' | ', 1)[-1] for line in log.splitlines()]
+    return [line for line in lines if not LOG.match(line) and not line.startswith('palm: ')]
+
+
+def with_cpp(options, offset):
+    """Runs `parallel` with a worker in C++ and one of pylm until both have answered; returns the problem, or None."""
+    roles, [(count, line)] = EXAMPLES['parallel']
+    with tempfile.TemporaryDirectory() as folder:
+        parts = ['name = "cpp"', cpp_worker()]
+        others = [role for role in roles if role != CPP] + ['client']
+        parts += [component(options.python, 'parallel', role, {'worker2'}, offset) for role in others]
+        with open(os.path.join(folder, 'cluster.toml'), 'w') as file:
+            file.write('\n\n'.join(parts) + '\n')
+        deadline = time.monotonic() + 4 * TIMEOUT
+        try:
+            done = palm(options, folder, 'up', '--wait')
+            jobs = 1
+            while True:
+                lines = printed(palm(options, folder, 'logs', 'client').stdout)
+                strange = [it for it in lines if it != CPP_LINE and not re.fullmatch(line, it)]
+                if done.returncode or strange or len(lines) != jobs * count:
+                    return '%d: %s%s\n%d of %d lines' % (done.returncode, done.stderr, strange, len(lines), jobs * count)
+                if 0 < lines.count(CPP_LINE) < len(lines):
+                    break
+                if time.monotonic() > deadline:
+                    return 'after %d jobs, %d of %d answers are of the worker in C++' % (
+                        jobs, lines.count(CPP_LINE), len(lines))
+                done = palm(options, folder, 'restart', 'client')
+                jobs += 1
+        except subprocess.TimeoutExpired:
+            return 'the client did not end'
+        finally:
+            palm(options, folder, 'down')
+        log = palm(options, folder, 'logs', CPP).stdout
+        ended = 'palm: run 1 of %s/0 exited with 0' % CPP
+        return None if ended in log else 'the worker in C++ did not end after SIGTERM:\n' + log
 
 
 def mixes(example):
@@ -114,6 +171,10 @@ def main():
                     break
             failed += problem is not None
             print('%-16s %-6s %s' % (example, name, problem or 'passed'), flush=True)
+    if options.only in (None, 'parallel'):
+        problem = with_cpp(options, 3000) if other_languages.build() else 'the workers cannot be built'
+        failed += problem is not None
+        print('%-16s %-6s %s' % ('parallel', 'C++', problem or 'passed'), flush=True)
     sys.exit(1 if failed else 0)
 
 
