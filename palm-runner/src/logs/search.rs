@@ -5,13 +5,14 @@ use std::io;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use grep_matcher::{LineMatchKind, LineTerminator, Match, Matcher, NoCaptures, NoError};
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
 use palm_plan::InstanceId;
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 
 use super::Selection;
 use super::entry::Entry;
@@ -19,8 +20,8 @@ use super::format::{Line, text_start};
 use super::read::{folder, instances};
 use super::segment::{Segment, segments};
 
-/// Files whose results may wait for those of an earlier file.
-const MAX_WAITING_RESULTS: usize = 64;
+/// Files that a thread searches, on average, before their results are passed on.
+const FILES_PER_THREAD: usize = 2;
 
 /// What is searched for.
 #[derive(Debug, Clone)]
@@ -78,39 +79,32 @@ pub fn search(
         })
         .filter(|(_, segment)| selection.run.is_none_or(|run| run == segment.run))
         .collect();
-    let threads = thread::available_parallelism()
-        .map_or(1, NonZero::get)
-        .min(files.len());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        let (sender, results) = sync_channel(MAX_WAITING_RESULTS);
-        for _ in 0..threads {
-            let (sender, next, files, matcher) = (sender.clone(), &next, &files, &matcher);
-            scope.spawn(move || {
-                while let Some((id, segment)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = search_file(logs, id, segment, selection, search, matcher);
-                    if sender.send((id.clone(), segment.clone(), found)).is_err() {
-                        return;
-                    }
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    // The results of a group are in memory at once, and those of a pattern that finds all lines are large.
+    for group in files.chunks(FILES_PER_THREAD * threads) {
+        let next = AtomicUsize::new(0);
+        let results = thread::scope(|scope| {
+            let search_next = || {
+                let mut results = Vec::new();
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((id, segment)) = group.get(index) else {
+                        return results;
+                    };
+                    let found = search_file(logs, id, segment, selection, search, &matcher);
+                    results.push((index, found));
                 }
-            });
+            };
+            let threads: Vec<_> = (0..threads.min(group.len()))
+                .map(|_| scope.spawn(search_next))
+                .collect();
+            let results = threads.into_iter().filter_map(|thread| thread.join().ok());
+            results.flatten().collect::<BTreeMap<_, _>>()
+        });
+        if !results.into_values().flatten().all(&mut found) {
+            return Ok(());
         }
-        drop(sender);
-        let mut waiting = BTreeMap::new();
-        let mut order = files.iter();
-        let mut expected = order.next();
-        for (id, segment, lines) in results {
-            waiting.insert((id, segment), lines);
-            while let Some(lines) = expected.and_then(|file| waiting.remove(file)) {
-                expected = order.next();
-                if !lines.into_iter().all(&mut found) {
-                    // The threads end when they find the channel closed.
-                    next.store(usize::MAX / 2, Ordering::Relaxed);
-                    return;
-                }
-            }
-        }
-    });
+    }
     Ok(())
 }
 
@@ -191,8 +185,8 @@ impl Sink for Lines<'_> {
 #[derive(Debug)]
 struct TextMatcher {
     regex: RegexMatcher,
-    /// Finds all lines that match, and perhaps others. `None` if each line has to be checked.
-    candidates: Option<RegexMatcher>,
+    /// Finds all lines that match, and perhaps others.
+    candidates: RegexMatcher,
 }
 
 impl TextMatcher {
@@ -208,24 +202,54 @@ impl TextMatcher {
                 source,
             })
         };
-        let regex = build(&search.pattern)?;
-        let candidates = candidates(&search.pattern);
         Ok(Self {
-            candidates: candidates.map(|pattern| build(&pattern)).transpose()?,
-            regex,
+            regex: build(&search.pattern)?,
+            candidates: build(&candidates(search))?,
         })
     }
 }
 
-/// Returns a pattern for whole lines that finds at least what `pattern` finds in their texts.
-fn candidates(pattern: &str) -> Option<String> {
-    let is_anchored = |pattern: &str| pattern.contains('^') || pattern.contains("\\A");
-    if !is_anchored(pattern) {
-        return Some(pattern.to_owned());
+/// Returns a pattern for whole lines that finds at least what the pattern finds in their texts: the same one without
+/// the begin of the text, which is in the middle of its line. What remains mostly has words that can be searched for
+/// at the speed of the memory; with the time and the output in front of the text, it would be slower by far.
+fn candidates(search: &Search) -> String {
+    let mut parser = ParserBuilder::new();
+    let parser = parser
+        .multi_line(true)
+        .case_insensitive(search.ignore_case)
+        .utf8(false);
+    let is_changed = |hir: &Hir| {
+        let mut looks = hir.properties().look_set().iter();
+        looks.any(|look| other(look) != Some(look))
+    };
+    match parser.build().parse(&search.pattern) {
+        Ok(hir) if is_changed(&hir) => without_begin(&hir).to_string(),
+        // A mistake is reported for the pattern itself.
+        _ => search.pattern.clone(),
     }
-    let rest = pattern.strip_prefix('^')?;
-    // Time, output and tag come before the text.
-    (!is_anchored(rest) && !rest.contains('|')).then(|| format!(r"^\S+ \S+ \S {rest}"))
+}
+
+/// Returns what an assertion about the text is for its whole line; `None` for one that can be true in its middle.
+fn other(look: Look) -> Option<Look> {
+    match look {
+        Look::Start | Look::StartLF | Look::StartCRLF => None,
+        Look::End => Some(Look::EndLF),
+        other => Some(other),
+    }
+}
+
+fn without_begin(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Look(look) => other(*look).map_or_else(Hir::empty, Hir::look),
+        HirKind::Repetition(repetition) => Hir::repetition(Repetition {
+            sub: Box::new(without_begin(&repetition.sub)),
+            ..repetition.clone()
+        }),
+        HirKind::Capture(capture) => without_begin(&capture.sub),
+        HirKind::Concat(all) => Hir::concat(all.iter().map(without_begin).collect()),
+        HirKind::Alternation(all) => Hir::alternation(all.iter().map(without_begin).collect()),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) => hir.clone(),
+    }
 }
 
 impl Matcher for TextMatcher {
@@ -248,10 +272,7 @@ impl Matcher for TextMatcher {
     }
 
     fn find_candidate_line(&self, lines: &[u8]) -> Result<Option<LineMatchKind>, NoError> {
-        let Some(candidates) = &self.candidates else {
-            return Ok((!lines.is_empty()).then_some(LineMatchKind::Candidate(0)));
-        };
-        let candidate = candidates.find_candidate_line(lines)?;
+        let candidate = self.candidates.find_candidate_line(lines)?;
         Ok(candidate.map(|it| match it {
             LineMatchKind::Confirmed(at) | LineMatchKind::Candidate(at) => {
                 LineMatchKind::Candidate(at)
@@ -308,7 +329,17 @@ mod tests {
             found(logs, "2026|^one$", 0),
             ["a/0.1: one", "a/0.1: one", "b/0.1: 2026"]
         );
-        for pattern in ["^t.*e$", "hree$", "^(three|x)$", r"^\w{5}$", r"\Athree"] {
+        for pattern in [
+            "^t.*e$",
+            "hree$",
+            "^(three|x)$",
+            r"^\w{5}$",
+            r"\Athree",
+            r"thr[^x]+\z",
+            "(?i)^THREE|^x",
+            "(^th|^xx)ree",
+            "(?:^t|x){1,2}h",
+        ] {
             assert_eq!(found(logs, pattern, 0), ["a/0.1: three"], "{pattern}");
         }
         assert_eq!(
