@@ -35,6 +35,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("component_that_never_gets_ready_is_explained", never_ready),
         trial("scale_restart_stop_and_upgrade", changes),
         trial("logs_follow_restarts_and_new_replicas", follow),
+        trial("log_files_that_cannot_be_written_are_said", unwritable),
         trial("logs_are_searched_with_context_in_earlier_runs", grep),
         trial(
             "up_on_a_terminal_shows_logs_and_stops_at_an_interrupt",
@@ -193,6 +194,41 @@ fn follow() {
     next(&["b/2 | run 1 of b/2"]);
     follow.kill().unwrap();
     follow.wait().unwrap();
+    cluster.succeed(&["down"]);
+}
+
+fn unwritable() {
+    let cluster = Cluster::new(IDLE);
+    let logs = cluster.folders.logs();
+    std::fs::create_dir_all(&logs).unwrap();
+    // A file in the place of a folder. A full disk has the same consequences: see the tests of the runner.
+    std::fs::write(logs.join("a"), "").unwrap();
+    cluster.succeed(&["up", "--wait"]);
+    let warning = "warning: logs of a/0: 1 lines were lost: ";
+    for command in ["ps", "status"] {
+        let shown = cluster.succeed(&[command]);
+        assert!(shown.contains(warning), "{shown}");
+    }
+    let (code, shown, warnings) = cluster.palm(&["logs"]);
+    assert_eq!(code, 0);
+    assert!(
+        warnings.contains(warning) && !shown.contains("INFO begin"),
+        "{warnings}{shown}"
+    );
+    std::fs::remove_file(logs.join("a")).unwrap();
+    cluster.until("lines are written again", |status| {
+        status.problems.is_empty()
+    });
+    let (_, shown, warnings) = cluster.palm(&["logs", "a"]);
+    assert!(shown.contains("palm: 1 lines were lost: "), "{shown}");
+    assert_eq!(warnings, "");
+    let events = cluster.succeed(&["events"]);
+    for event in [
+        "a/0 run 1 logs stopped: ",
+        "a/0 run 1 logs resumed: 1 lines were lost",
+    ] {
+        assert!(events.contains(event), "{events}");
+    }
     cluster.succeed(&["down"]);
 }
 

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::PoisonError;
 use std::thread;
 
 use palm_plan::InstanceId;
@@ -15,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::LogLimits;
+use super::failures::{Failures, LogChange};
 use super::file::Compressor;
-use super::output::{Failures, OpenOutput, Request, Shared, read};
+use super::output::{OpenOutput, Request, Shared, read};
 
 /// The handle of the thread. Without it, the thread ends.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl Capture {
                 compressor,
                 failures: shared_failures,
                 buffers: Rc::default(),
+                stamps: Rc::default(),
             };
             LocalSet::new().block_on(&runtime, serve(shared, receiver));
         };
@@ -80,9 +81,12 @@ impl Capture {
 
     /// Returns a sentence for each instance whose lines are not written at present.
     pub(crate) fn failures(&self) -> Vec<String> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let sentence = |(id, error): (&InstanceId, &String)| format!("logs of {id}: {error}");
-        failures.iter().map(sentence).collect()
+        self.failures.sentences()
+    }
+
+    /// Returns for which runs writing has stopped or resumed since the last call.
+    pub(crate) fn take_changes(&self) -> Vec<LogChange> {
+        self.failures.take_changes()
     }
 }
 

@@ -20,6 +20,8 @@ const MAX_WAITING_FILES: usize = 1024;
 const MAX_RUNS: u32 = 500;
 /// Time between two attempts to write after one has failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Free bytes of the disk from which on lines are written again after it was full: a few reads of output.
+const MIN_FREE_BYTES: u64 = 256 * 1024;
 
 /// How large log files become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,30 +90,59 @@ impl RunLog {
     pub(super) fn append(&mut self, lines: &[u8]) {
         let count = lines.iter().filter(|byte| **byte == b'\n').count();
         let count = u64::try_from(count).unwrap_or(u64::MAX);
-        if let Some(failure) = &mut self.failure {
-            if failure.tried_at.elapsed() < RETRY_INTERVAL {
-                failure.lost_lines += count;
-                return;
+        self.retry();
+        match &mut self.failure {
+            Some(failure) => failure.lost_lines += count,
+            None => {
+                if let Err(error) = self.write(lines) {
+                    self.fail(&error, count);
+                }
             }
-            let mut note = Vec::new();
-            let text = format!(
-                "palm: {} lines were lost: {}",
-                failure.lost_lines, failure.error
-            );
-            let line = Line {
-                time: &timestamp(SystemTime::now()),
-                stream: Stream::Stderr,
-                is_partial: false,
-                text: &text,
-            };
-            line.write(&mut note);
-            if let Err(error) = self.write(&note) {
-                return self.fail(&error, count);
-            }
-            self.failure = None;
         }
-        if let Err(error) = self.write(lines) {
-            self.fail(&error, count);
+    }
+
+    /// Returns when [`retry`](Self::retry) tries again, if lines are not written at present.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        let failure = self.failure.as_ref()?;
+        Some(failure.tried_at + RETRY_INTERVAL)
+    }
+
+    /// After a failure: tries to write again, once a second.
+    pub(super) fn retry(&mut self) {
+        if self.retry_at().is_some_and(|at| at <= Instant::now()) {
+            self.retry_at_once();
+        }
+    }
+
+    /// After a failure: tries to write how many lines were lost.
+    pub(super) fn retry_at_once(&mut self) {
+        let Some(failure) = &self.failure else { return };
+        let mut note = Vec::new();
+        let text = format!(
+            "palm: {} lines were lost: {}",
+            failure.lost_lines, failure.error
+        );
+        let line = Line {
+            time: &timestamp(SystemTime::now()),
+            stream: Stream::Stderr,
+            is_partial: false,
+            text: &text,
+        };
+        line.write(&mut note);
+        match self.has_space().and_then(|()| self.write(&note)) {
+            Ok(()) => self.failure = None,
+            Err(error) => self.fail(&error, 0),
+        }
+    }
+
+    /// Fails on a disk that is as good as full. A single line fits into what is left of its block, and the next
+    /// lines would be lost again.
+    fn has_space(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let state = rustix::fs::statvfs(&self.folder)?;
+        match state.f_bavail.saturating_mul(state.f_frsize) < MIN_FREE_BYTES {
+            true => Err(rustix::io::Errno::NOSPC.into()),
+            false => Ok(()),
         }
     }
 
@@ -150,7 +181,8 @@ impl RunLog {
         }
         self.bytes += u64::try_from(lines.len()).unwrap_or(0);
         if self.bytes >= self.limits.file_bytes {
-            self.rotate()?;
+            // The lines are written. If it fails, the file grows, or the next write opens it.
+            let _ = self.rotate();
         }
         Ok(())
     }

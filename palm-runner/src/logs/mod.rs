@@ -8,6 +8,7 @@
 mod capture;
 mod cursor;
 mod entry;
+mod failures;
 mod file;
 mod follow;
 mod format;
@@ -16,6 +17,7 @@ mod output;
 mod read;
 mod search;
 mod segment;
+mod stamp;
 mod text;
 
 pub use entry::{Entry, Selection};
@@ -28,5 +30,6 @@ pub use segment::last_run;
 pub use text::plain;
 
 pub(crate) use capture::Capture;
+pub(crate) use failures::{LogChange, LogChangeKind};
 pub(crate) use format::timestamp;
 pub(crate) use output::OpenOutput;

@@ -1,13 +1,12 @@
 //! The output of one run: what was read of it, and the file that it is written to.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use palm_plan::InstanceId;
 use tokio::net::unix::pipe;
@@ -15,9 +14,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::LogLimits;
+use super::failures::Failures;
 use super::file::{Compressor, RunLog};
-use super::format::{Line, MAX_LINE_BYTES, Stream, timestamp};
+use super::format::{Line, MAX_LINE_BYTES, Stream};
 use super::lines::{character_boundary, write_line, write_part};
+use super::stamp::Stamps;
 
 /// Bytes that are read from one output before others have their turn. A pipe of Linux has as many.
 const READ_BYTES: usize = 64 * 1024;
@@ -38,9 +39,6 @@ pub(crate) struct OpenOutput {
     pub(crate) last_lines: [VecDeque<String>; 2],
 }
 
-/// Why lines of instances are not written at present.
-pub(super) type Failures = Arc<Mutex<BTreeMap<InstanceId, String>>>;
-
 /// What the tasks of the thread share.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -49,6 +47,7 @@ pub(super) struct Shared {
     pub(super) compressor: Compressor,
     pub(super) failures: Failures,
     pub(super) buffers: Rc<RefCell<Buffers>>,
+    pub(super) stamps: Rc<Stamps>,
 }
 
 /// Memory that each read uses for a moment.
@@ -82,7 +81,7 @@ pub(super) async fn read(
 ) {
     let mut run = Run::new(&shared, output);
     let request = loop {
-        let deadline = run.partial_deadline();
+        let deadline = run.deadline();
         let [stdout, stderr] = &run.sources;
         tokio::select! {
             biased;
@@ -91,6 +90,7 @@ pub(super) async fn read(
             () = stderr.readable() => drop(run.read(1)),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 run.flush_partial(Instant::now());
+                run.retry();
             }
         }
     };
@@ -98,13 +98,18 @@ pub(super) async fn read(
         Some(Request::Finish(end, reply)) => {
             run.drain();
             run.write_note(&end);
+            run.end();
             let _ = reply.send(run.last_lines.into_iter().flatten().collect());
         }
         Some(Request::Release(reply)) => {
+            run.end();
             let _ = reply.send(run.release());
         }
         // The runner ends.
-        None => run.drain(),
+        None => {
+            run.drain();
+            run.end();
+        }
     }
 }
 
@@ -157,7 +162,7 @@ impl Run {
             last_lines,
         } = output;
         let folder = shared.logs.join(&id.component).join(id.index.to_string());
-        Self {
+        let this = Self {
             log: RunLog::open(&folder, run, shared.limits, shared.compressor.clone()),
             shared: shared.clone(),
             id,
@@ -167,7 +172,9 @@ impl Run {
                 Source::new(Stream::Stderr, stderr, stderr_pending),
             ],
             last_lines,
-        }
+        };
+        this.note_failure();
+        this
     }
 
     /// Reads once from an output that is readable as far as tokio knows.
@@ -201,7 +208,7 @@ impl Run {
             }
             Ok(length) => length,
         };
-        let time = timestamp(SystemTime::now());
+        let time = self.shared.stamps.now();
         let Buffers { bytes, text, lines } = &mut *buffers;
         lines.clear();
         let mut rest = &bytes[..length];
@@ -253,7 +260,7 @@ impl Run {
         let mut buffers = buffers.borrow_mut();
         let Buffers { text, lines, .. } = &mut *buffers;
         lines.clear();
-        let time = timestamp(SystemTime::now());
+        let time = self.shared.stamps.now();
         for source in &mut self.sources {
             if source
                 .began_at
@@ -275,9 +282,29 @@ impl Run {
         self.append(&buffers.lines);
     }
 
-    fn partial_deadline(&self) -> Option<Instant> {
+    /// Returns when there is something to do although there is nothing to read.
+    fn deadline(&self) -> Option<Instant> {
         let began = self.sources.iter().filter_map(|source| source.began_at);
-        began.min().map(|began| began + PARTIAL_DELAY)
+        let partial = began.map(|began| began + PARTIAL_DELAY);
+        let retry = self.log.retry_at().map(Instant::from_std);
+        partial.chain(retry).min()
+    }
+
+    /// Tries again to write, if that has failed.
+    fn retry(&mut self) {
+        if self.log.failure().is_some() {
+            self.log.retry();
+            self.note_failure();
+        }
+    }
+
+    /// Nothing more is written. It is the last chance to write how many lines were lost.
+    fn end(&mut self) {
+        if self.log.failure().is_some() {
+            self.log.retry_at_once();
+            self.note_failure();
+        }
+        self.shared.failures.end(&self.id, self.number);
     }
 
     /// Writes the last line of an output, which has no line break.
@@ -288,7 +315,7 @@ impl Run {
             return;
         }
         let line = std::mem::take(&mut source.pending);
-        let time = timestamp(SystemTime::now());
+        let time = self.shared.stamps.now();
         let Buffers { text, lines, .. } = buffers;
         lines.clear();
         write_line(
@@ -313,19 +340,13 @@ impl Run {
             self.end_line(index, &mut buffers.borrow_mut());
             self.sources[index].pipe = None;
         }
-        let mut failures = self
-            .shared
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        failures.remove(&self.id);
     }
 
     /// Writes a line of the runner.
     fn write_note(&mut self, note: &str) {
         let text = format!("palm: run {} of {} {note}", self.number, self.id);
         let line = Line {
-            time: &timestamp(SystemTime::now()),
+            time: &self.shared.stamps.now(),
             stream: Stream::Stderr,
             is_partial: false,
             text: &text,
@@ -341,23 +362,14 @@ impl Run {
         }
         let had_failed = self.log.failure().is_some();
         self.log.append(lines);
-        let failure = self.log.failure();
-        if !had_failed && failure.is_none() {
-            return;
+        if had_failed || self.log.failure().is_some() {
+            self.note_failure();
         }
-        let mut failures = self
-            .shared
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match failure {
-            None => drop(failures.remove(&self.id)),
-            Some(failure) => {
-                let lost = failure.lost_lines;
-                let text = format!("{lost} lines were lost: {}", failure.error);
-                failures.insert(self.id.clone(), text);
-            }
-        }
+    }
+
+    fn note_failure(&self) {
+        let failures = &self.shared.failures;
+        failures.update(&self.id, self.number, self.log.failure());
     }
 
     fn release(self) -> OpenOutput {

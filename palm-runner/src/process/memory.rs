@@ -1,53 +1,137 @@
 //! Whether the kernel has killed processes because the memory was exhausted.
+//!
+//! A process that the kernel kills for its memory ends by SIGKILL, as one does that a person kills; only a counter of
+//! the kernel tells them apart. The counter does not say which process was killed, so a process counts as killed for
+//! its memory if it ended by a SIGKILL that is not the runner's, and the counter has just grown.
 
+use std::collections::VecDeque;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// The counter of such kills in the control group of the runner, in which its processes are, too.
+/// Longest time from the kill of a process to its end: the kernel frees its memory first.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Kills that are remembered until the end of a process is found that they explain.
+const MAX_RECENT: usize = 1000;
+
+/// The counter of kills.
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
-    /// `None` without control groups of version 2.
-    file: Option<PathBuf>,
+    /// A file with a line `oom_kill COUNT`. `None` if the kernel has no such counter.
+    counter: Option<PathBuf>,
     seen: u64,
+    /// When kills were noticed that explain no end of a process yet.
+    recent: VecDeque<Instant>,
 }
 
 impl OutOfMemory {
     pub(crate) fn new() -> Self {
-        let mut this = Self {
-            file: find(),
-            seen: 0,
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mut candidates = counters(&groups).into_iter();
+        Self::with_counter(candidates.find(|path| read(path).is_some()))
+    }
+
+    fn with_counter(counter: Option<PathBuf>) -> Self {
+        Self {
+            seen: counter.as_deref().and_then(read).unwrap_or(0),
+            counter,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Notices kills. It is called regularly, so that the kill of a descendant, which ends no process of an instance,
+    /// does not explain the end of another process much later.
+    pub(crate) fn look(&mut self, now: Instant) {
+        let Some(count) = self.counter.as_deref().and_then(read) else {
+            return;
         };
-        this.seen = this.count();
-        this
+        let kills = count.saturating_sub(self.seen);
+        self.seen = count;
+        for _ in 0..kills.min(MAX_RECENT as u64) {
+            self.recent.push_back(now);
+        }
+        let is_old = |at: &Instant| now.duration_since(*at) > MAX_DELAY;
+        while self.recent.len() > MAX_RECENT || self.recent.front().is_some_and(is_old) {
+            self.recent.pop_front();
+        }
     }
 
-    /// Returns whether the kernel has killed a process since the last call.
-    pub(crate) fn has_killed(&mut self) -> bool {
-        let count = self.count();
-        std::mem::replace(&mut self.seen, count) < count
-    }
-
-    fn count(&self) -> u64 {
-        let text = self
-            .file
-            .as_ref()
-            .and_then(|file| fs::read_to_string(file).ok());
-        let text = text.unwrap_or_default();
-        let mut counts = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("oom_kill "));
-        counts
-            .next()
-            .and_then(|count| count.parse().ok())
-            .unwrap_or(0)
+    /// Returns whether a kill explains that a process has ended now. Each kill explains one end.
+    pub(crate) fn explains_end(&mut self, now: Instant) -> bool {
+        self.look(now);
+        self.recent.pop_front().is_some()
     }
 }
 
-fn find() -> Option<PathBuf> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let file = PathBuf::from("/sys/fs/cgroup")
-        .join(group)
-        .join("memory.events");
-    file.exists().then_some(file)
+/// Returns the files that may have the counter, the best first: of the machine, because a component may have a control
+/// group of its own, and else of the control group of the runner, by version 2 or 1.
+fn counters(groups: &str) -> Vec<PathBuf> {
+    let mut files = vec![PathBuf::from("/proc/vmstat")];
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let group = group.trim_start_matches('/');
+        if controllers.is_empty() {
+            let root = Path::new("/sys/fs/cgroup");
+            files.push(root.join(group).join("memory.events"));
+        } else if controllers.split(',').any(|it| it == "memory") {
+            let root = Path::new("/sys/fs/cgroup/memory");
+            files.push(root.join(group).join("memory.oom_control"));
+            // A container sees its own group as the root, under another name.
+            files.push(root.join("memory.oom_control"));
+        }
+    }
+    files
+}
+
+fn read(file: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut counts = text.lines().filter_map(|it| it.strip_prefix("oom_kill "));
+    counts.next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kill_explains_one_end_that_follows_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.events");
+        let count = |kills: u32| {
+            let text = format!("low 0\noom 9\noom_kill {kills}\noom_group_kill 7\n");
+            fs::write(&file, text).unwrap();
+        };
+        count(3);
+        let mut memory = OutOfMemory::with_counter(Some(file.clone()));
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert!(!memory.explains_end(at(0)));
+        count(5);
+        assert!(memory.explains_end(at(1)));
+        // The second one was noticed then, and explains nothing that ends much later.
+        assert!(memory.explains_end(at(2)));
+        assert!(!memory.explains_end(at(2)));
+        count(6);
+        memory.look(at(3));
+        assert!(!memory.explains_end(at(100)));
+        fs::remove_file(&file).unwrap();
+        assert!(!memory.explains_end(at(101)));
+    }
+
+    #[test]
+    fn counter_of_the_control_group_is_used_without_that_of_the_machine() {
+        let files = |groups| counters(groups).into_iter().skip(1).collect::<Vec<_>>();
+        let expected = "/sys/fs/cgroup/user.slice/memory.events";
+        assert_eq!(files("0::/user.slice\n"), [Path::new(expected)]);
+        let both = "5:devices:/\n4:cpu,memory:/docker/1\n0::/\n";
+        let expected = [
+            "/sys/fs/cgroup/memory/docker/1/memory.oom_control",
+            "/sys/fs/cgroup/memory/memory.oom_control",
+            "/sys/fs/cgroup/memory.events",
+        ];
+        assert_eq!(files(both), expected.map(Path::new));
+    }
 }

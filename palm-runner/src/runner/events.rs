@@ -1,5 +1,6 @@
 //! What happened in a cluster, as lines of JSON in a file.
 
+use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,11 +9,13 @@ use std::time::SystemTime;
 use palm_plan::InstanceId;
 use serde::{Deserialize, Serialize};
 
-use crate::logs::timestamp;
+use crate::logs::{LogChange, LogChangeKind, timestamp};
 use crate::state::Transition;
 
 /// The file is renamed when it is larger, and the one before is deleted.
 const MAX_BYTES: u64 = 8 << 20;
+/// Events that are kept while the file cannot be written.
+const MAX_UNWRITTEN: usize = 1000;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +28,8 @@ pub struct ClusterEvent {
     /// The run of the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<u32>,
-    /// The new state of the instance, or `up`, `change`, `upgrade`, `down`.
+    /// The new state of the instance; or of its logs, `logs stopped`, `logs resumed` and `logs lost`; or of the
+    /// cluster, `up`, `change`, `upgrade`, `down`, `clock` and `events lost`.
     pub event: String,
     /// Why: a sentence without a subject and without a full stop.
     pub why: String,
@@ -53,10 +57,31 @@ impl From<Transition> for ClusterEvent {
     }
 }
 
+impl From<LogChange> for ClusterEvent {
+    fn from(LogChange { id, run, kind }: LogChange) -> Self {
+        let (event, why) = match kind {
+            LogChangeKind::Stopped(error) => ("logs stopped", error),
+            LogChangeKind::Resumed(lines) => ("logs resumed", format!("{lines} lines were lost")),
+            LogChangeKind::Lost(lines, error) => {
+                ("logs lost", format!("{lines} lines were lost: {error}"))
+            }
+        };
+        Self {
+            instance: Some(id),
+            run: Some(run),
+            ..Self::new(event, why)
+        }
+    }
+}
+
 /// The file of events.
 #[derive(Debug)]
 pub(super) struct Events {
     path: PathBuf,
+    /// Events that could not be written yet, such as on a full disk.
+    unwritten: VecDeque<ClusterEvent>,
+    /// Unwritten events that were dropped.
+    dropped: u64,
     failure: Option<String>,
 }
 
@@ -64,26 +89,43 @@ impl Events {
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path,
+            unwritten: VecDeque::new(),
+            dropped: 0,
             failure: None,
         }
     }
 
-    /// Appends events. On a full disk they are lost.
-    pub(super) fn append(&mut self, events: &[ClusterEvent]) {
-        if !events.is_empty() {
-            let written = self.write(events);
-            self.failure = written.err().map(|error| format!("events: {error}"));
+    /// Appends events. On a full disk they wait for the next call; if there are too many, the oldest are lost.
+    pub(super) fn append(&mut self, events: impl IntoIterator<Item = ClusterEvent>) {
+        self.unwritten.extend(events);
+        if self.unwritten.is_empty() {
+            return;
+        }
+        match self.write() {
+            Ok(()) => {
+                self.unwritten.clear();
+                self.dropped = 0;
+                self.failure = None;
+            }
+            Err(error) => {
+                let excess = self.unwritten.len().saturating_sub(MAX_UNWRITTEN);
+                self.unwritten.drain(..excess);
+                self.dropped += u64::try_from(excess).unwrap_or(u64::MAX);
+                self.failure = Some(format!("events: {error}"));
+            }
         }
     }
 
-    /// Returns why the last events were lost.
+    /// Returns why events are not written at present.
     pub(super) fn failure(&self) -> Option<&String> {
         self.failure.as_ref()
     }
 
-    fn write(&self, events: &[ClusterEvent]) -> io::Result<()> {
+    fn write(&self) -> io::Result<()> {
+        let why = format!("{} events could not be written", self.dropped);
+        let lost = (self.dropped > 0).then(|| ClusterEvent::new("events lost", why));
         let mut lines = Vec::new();
-        for event in events {
+        for event in lost.iter().chain(&self.unwritten) {
             serde_json::to_writer(&mut lines, event)?;
             lines.push(b'\n');
         }
@@ -97,10 +139,11 @@ impl Events {
             let _ = file.set_len(bytes);
             return Err(error);
         }
-        match bytes >= MAX_BYTES {
-            true => fs::rename(&self.path, older(&self.path)),
-            false => Ok(()),
+        if bytes >= MAX_BYTES {
+            // The events are written. If it fails, the file grows until the next time.
+            let _ = fs::rename(&self.path, older(&self.path));
         }
+        Ok(())
     }
 }
 
@@ -149,11 +192,31 @@ mod tests {
             ClusterEvent::from(transition),
         ];
         for event in &all {
-            events.append(std::slice::from_ref(event));
+            events.append([event.clone()]);
         }
         assert_eq!(read_events(&path).unwrap(), all);
-        let mut events = Events::new("/dev/full".into());
-        events.append(&all);
+    }
+
+    #[test]
+    fn events_wait_while_the_disk_is_full_up_to_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let event = |number: usize| ClusterEvent::new("up", number.to_string());
+        let mut events = Events::new(path.clone());
+        events.append([event(0)]);
         assert!(events.failure().unwrap().contains("No space left"));
+        events.append((1..MAX_UNWRITTEN + 3).map(event));
+        fs::remove_file(&path).unwrap();
+        events.append([]);
+        assert_eq!(events.failure(), None);
+        let found = read_events(&path).unwrap();
+        let of_loss = (&*found[0].event, &*found[0].why);
+        assert_eq!(of_loss, ("events lost", "3 events could not be written"));
+        let numbers = found[1..].iter().map(|it| it.why.clone());
+        let expected = (3..MAX_UNWRITTEN + 3).map(|it| it.to_string());
+        assert_eq!(numbers.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        events.append([event(7)]);
+        assert_eq!(read_events(&path).unwrap().len(), MAX_UNWRITTEN + 2);
     }
 }

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use palm_plan::InstanceId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::clock::Clock;
+use super::clock::{Clock, SystemClock};
 use super::ends::{Ends, LOOK_INTERVAL};
 use super::events::{ClusterEvent, Events};
 use super::handover::{Descriptors, Output, State};
@@ -104,6 +104,8 @@ pub(super) struct Runner {
     pub(super) ends: Ends,
     pub(super) events: Events,
     pub(super) out_of_memory: OutOfMemory,
+    pub(super) system_clock: SystemClock,
+    pub(super) looked_at: Option<Instant>,
     pub(super) is_stopping: bool,
     pub(super) upgrades: u32,
     pub(super) save_failure: Option<String>,
@@ -149,6 +151,8 @@ impl Runner {
             ends: Ends::default(),
             events: Events::new(folders.events()),
             out_of_memory: OutOfMemory::new(),
+            system_clock: SystemClock::new(),
+            looked_at: None,
             is_stopping: state.is_stopping,
             upgrades: state.upgrades,
             save_failure: None,
@@ -173,7 +177,7 @@ impl Runner {
     fn begin(&mut self) {
         let count = self.launch.wanted.instances.len();
         let why = format!("process {} runs {count} instances", std::process::id());
-        self.events.append(&[ClusterEvent::new("up", why)]);
+        self.events.append([ClusterEvent::new("up", why)]);
         let wanted = self.launch.wanted.clone();
         self.apply(wanted);
     }
@@ -192,7 +196,7 @@ impl Runner {
             std::process::id(),
             version()
         );
-        self.events.append(&[ClusterEvent::new("upgrade", why)]);
+        self.events.append([ClusterEvent::new("upgrade", why)]);
         for ((id, run), socket) in runs.into_iter().zip(sockets) {
             let sender = self.report_sender.clone();
             if let Ok(socket) = NotifySocket::with_socket(socket, id.clone(), run, sender) {
@@ -287,15 +291,46 @@ impl Runner {
                 self.perform(action);
             }
         }
-        let transitions = self.supervisor.take_transitions();
-        let events: Vec<_> = transitions.into_iter().map(ClusterEvent::from).collect();
-        self.events.append(&events);
+        self.look();
+        self.record();
         let publish = self.publish();
         let ends = (!self.ends.is_empty()).then_some(LOOK_INTERVAL);
-        let tick = (!self.processes.is_empty()).then_some(TICK_INTERVAL);
+        let has_failed = self.events.failure().is_some() || self.save_failure.is_some();
+        let tick = (!self.processes.is_empty() || has_failed).then_some(TICK_INTERVAL);
         let now = self.clock.now();
         let next = self.supervisor.next_tick().map(|at| at.saturating_sub(now));
         [publish, ends, tick, next].into_iter().flatten().min()
+    }
+
+    /// Looks at what no event announces, once a second: steps of the clock, a memory that was exhausted, and a disk
+    /// that was full.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if self.looked_at.is_some_and(|at| now < at + TICK_INTERVAL) {
+            return;
+        }
+        self.looked_at = Some(now);
+        self.out_of_memory.look(now);
+        let step = self.system_clock.step(now, SystemTime::now());
+        let step = step.map(|why| ClusterEvent::new("clock", why));
+        // Those that could not be written before are tried again, too.
+        self.events.append(step);
+        if self.save_failure.is_some() {
+            self.save();
+        }
+    }
+
+    /// Writes what has happened to instances and to their logs.
+    fn record(&mut self) {
+        let transitions = self.supervisor.take_transitions();
+        let changes = self.capture.take_changes();
+        let events = transitions.into_iter().map(ClusterEvent::from);
+        let events: Vec<_> = events
+            .chain(changes.into_iter().map(ClusterEvent::from))
+            .collect();
+        if !events.is_empty() {
+            self.events.append(events);
+        }
     }
 
     /// Stops the cluster. A second request kills its processes.
@@ -307,7 +342,7 @@ impl Runner {
         self.is_stopping = true;
         self.supervisor.stop_all();
         let why = format!("was asked by {by}");
-        self.events.append(&[ClusterEvent::new("down", why)]);
+        self.events.append([ClusterEvent::new("down", why)]);
     }
 
     /// Kills what is left, and leaves no socket behind.
@@ -320,6 +355,7 @@ impl Runner {
             while reap().is_some() {}
             left = descendants();
         }
+        self.record();
         self.save();
         // The last state says that all have stopped.
         self.published_at = None;

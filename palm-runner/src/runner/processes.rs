@@ -1,6 +1,6 @@
 //! What the runner does with processes, and what it learns from them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use palm_plan::InstanceId;
 use palm_plan::instance::Readiness;
@@ -25,11 +25,10 @@ impl Runner {
             id, run, pid, kind, ..
         } = end;
         let was_asked = matches!(self.supervisor.phase(&id), Some(Phase::Draining(_)));
-        let kind = match kind {
-            ExitKind::Signal(9) if !was_asked && self.out_of_memory.has_killed() => {
-                ExitKind::OutOfMemory
-            }
-            kind => kind,
+        let is_killed = kind == ExitKind::Signal(9);
+        let kind = match is_killed && self.out_of_memory.explains_end(Instant::now()) {
+            true if !was_asked => ExitKind::OutOfMemory,
+            _ => kind,
         };
         if self
             .sockets

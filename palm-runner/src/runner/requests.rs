@@ -69,7 +69,7 @@ impl Runner {
                 wanted.revision += 1;
                 let count = wanted.instances.len();
                 let why = format!("{count} instances are wanted");
-                self.events.append(&[ClusterEvent::new("change", why)]);
+                self.events.append([ClusterEvent::new("change", why)]);
                 self.apply(wanted);
                 Answer::Done
             }
@@ -144,7 +144,7 @@ impl Runner {
             "`{}` could not replace the runner: {error}",
             executable.display()
         );
-        self.events.append(&[ClusterEvent::new("upgrade", why)]);
+        self.events.append([ClusterEvent::new("upgrade", why)]);
     }
 
     fn status(&self) -> ClusterStatus {

@@ -44,7 +44,7 @@ impl fmt::Display for ExitKind {
                 Some(name) => write!(f, "was killed by {name}"),
                 None => write!(f, "was killed by signal {number}"),
             },
-            Self::OutOfMemory => f.write_str("was killed because the memory was exhausted"),
+            Self::OutOfMemory => f.write_str("was killed by the kernel: out of memory"),
             Self::NotStarted(reason) => write!(f, "could not be started: {reason}"),
         }
     }

@@ -6,6 +6,8 @@
 #[cfg(target_os = "linux")]
 mod ends;
 #[cfg(target_os = "linux")]
+mod machine;
+#[cfg(target_os = "linux")]
 mod misbehaviour;
 #[cfg(target_os = "linux")]
 mod role;
@@ -23,6 +25,7 @@ fn main() {
         let arguments = libtest_mimic::Arguments::from_args();
         let tests = [
             ends::tests(),
+            machine::tests(),
             misbehaviour::tests(),
             start::tests(),
             upgrade::tests(),

@@ -26,6 +26,8 @@ pub(crate) fn run() {
             notify(&texts.join("\n"));
         }
         Some("count") => count(),
+        Some("allocate") => allocate(),
+        Some("full_disk") => crate::machine::on_full_disk(),
         _ => return,
     }
     exit(0);
@@ -52,6 +54,15 @@ fn notify(text: &str) {
     let socket = UnixDatagram::unbound().unwrap();
     let path = std::env::var_os("NOTIFY_SOCKET").unwrap();
     socket.send_to(text.as_bytes(), path).unwrap();
+}
+
+/// Uses more and more memory until it is ended.
+fn allocate() {
+    let mut all = Vec::new();
+    loop {
+        all.push(vec![1_u8; 1 << 20]);
+        std::hint::black_box(&mut all);
+    }
 }
 
 /// Writes numbered lines until it is ended.

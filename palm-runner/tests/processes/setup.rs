@@ -61,6 +61,13 @@ impl Cluster {
         this
     }
 
+    /// As [`start`](Self::start), by a command that executes this program with further arguments.
+    pub(crate) fn start_by_command(command: Command, instances: Vec<Instance>) -> Self {
+        let this = Self::new();
+        this.start_by(command, instances);
+        this
+    }
+
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {

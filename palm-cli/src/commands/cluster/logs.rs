@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 
+use anstream::eprint;
 use palm_runner::logs::{Follower, Found, History, Level, Search, Selection, instances, search};
 use palm_runner::runner::{ClusterEvent, read_events};
 
 use super::arguments::{Events, LogLevel, Logs};
 use super::console::{LOOK_INTERVAL, Printer, before_now, short, style};
 use super::file::File;
+use super::ps::warnings;
 use super::{ClusterFailure, Failure};
 use crate::arguments::Output;
 
@@ -41,6 +43,7 @@ pub(super) fn logs(arguments: &Logs) -> Result<(), Failure> {
         level: arguments.level.map(Level::from),
         tail: arguments.tail,
     };
+    warn_of_missing_lines(&file);
     let mut printer = Printer::new(arguments.time, &known);
     match &arguments.grep {
         Some(pattern) => {
@@ -52,6 +55,18 @@ pub(super) fn logs(arguments: &Logs) -> Result<(), Failure> {
             grep(&file, &selection, &wanted, &mut printer)
         }
         None => show(&file, selection, arguments.follow, &mut printer),
+    }
+}
+
+/// Says that lines are missing at present, such as on a full disk. Once they are written again, the log says so itself.
+fn warn_of_missing_lines(file: &File) {
+    // A cluster that does not run, or whose runner does not answer, has logs nevertheless.
+    let status = file
+        .connect()
+        .ok()
+        .and_then(|mut client| client.status().ok());
+    if let Some(status) = status {
+        eprint!("{}", warnings(&status.problems));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use anstream::eprint;
 use palm_runner::state::{ClusterStatus, InstanceStatus};
 
 use super::arguments::{Ps, Status};
@@ -73,12 +74,7 @@ fn table(first: &ClusterStatus, status: &ClusterStatus) -> String {
         ]
     };
     let rows: Vec<_> = status.instances.iter().map(row).collect();
-    let problems = status.problems.iter().map(|it| format!("warning: {it}\n"));
-    format!(
-        "{}{}",
-        text::table("", &columns, &rows),
-        problems.collect::<String>()
-    )
+    text::table("", &columns, &rows) + &warnings(&status.problems)
 }
 
 pub(super) fn status(arguments: &Status) -> Result<(), Failure> {
@@ -89,16 +85,21 @@ pub(super) fn status(arguments: &Status) -> Result<(), Failure> {
     let status = file.connect()?.status().map_err(ClusterFailure::from)?;
     let reasons = reasons(&status);
     if !reasons.is_empty() {
+        eprint!("{}", warnings(&status.problems));
         return Err(ClusterFailure::NotReady(reasons.join("\n")).into());
     }
     let ready = status.instances.iter().filter(|it| it.is_ready()).count();
-    let mut line = format!(
+    let line = format!(
         "{}: {ready} of {} are ready\n",
         status.cluster,
         status.instances.len()
     );
-    for problem in &status.problems {
-        line.push_str(&format!("warning: {problem}\n"));
-    }
-    Ok(write(line.as_bytes())?)
+    let text = line + &warnings(&status.problems);
+    Ok(write(text.as_bytes())?)
+}
+
+/// Returns a line for each problem of the runner itself, such as a full disk.
+pub(super) fn warnings(problems: &[String]) -> String {
+    let line = |problem: &String| format!("warning: {problem}\n");
+    problems.iter().map(line).collect()
 }
