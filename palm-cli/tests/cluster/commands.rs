@@ -32,7 +32,9 @@ pub(crate) fn tests() -> Vec<Trial> {
             "up_twice_changes_nothing_and_a_changed_file_what_changed",
             up_twice,
         ),
+        trial("two_runs_of_up_at_once_start_one_cluster", up_at_once),
         trial("component_that_never_gets_ready_is_explained", never_ready),
+        trial("master_that_never_gets_ready_is_explained", late_master),
         trial("scale_restart_stop_and_upgrade", changes),
         trial("logs_follow_restarts_and_new_replicas", follow),
         trial("log_files_that_cannot_be_written_are_said", unwritable),
@@ -100,6 +102,75 @@ fn up_twice() {
     cluster.succeed(&["up", "--wait", "--yes"]);
     assert_eq!(pids()[1..], before[1..]);
     assert_ne!(pids()[0], before[0]);
+    cluster.succeed(&["down"]);
+}
+
+fn up_at_once() {
+    let cluster = Cluster::new(IDLE);
+    let start = || {
+        let mut up = palm(cluster.folder.path());
+        let up = up.args(["up", "--wait"]);
+        up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let all: Vec<_> = (0..3).map(|_| start().unwrap()).collect();
+    let ended = all.into_iter().map(|up| up.wait_with_output().unwrap());
+    let ended: Vec<_> = ended.collect();
+    let runner = cluster.status().runner_pid;
+    let mut started = 0;
+    for output in &ended {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_owned()).unwrap();
+        let (out, error) = (text(&output.stdout), text(&output.stderr));
+        // Which of these sentences appears depends on how far the first one has come.
+        let names_runner = format!("is run by process {runner}");
+        match output.status.success() {
+            true if error.is_empty() => started += 1,
+            true => assert!(error.contains(&names_runner), "{out}{error}"),
+            false => assert!(error.contains(&names_runner), "{out}{error}"),
+        }
+    }
+    assert_eq!(started, 1, "{ended:?}");
+    let status = cluster.status();
+    assert!(
+        status
+            .instances
+            .iter()
+            .all(|it| it.run == 1 && it.is_ready())
+    );
+    let events = cluster.succeed(&["events"]);
+    assert_eq!(events.matches(" up: ").count(), 1, "{events}");
+    cluster.succeed(&["down"]);
+}
+
+fn late_master() {
+    let cluster = Cluster::new(
+        r#"
+        [components.master]
+        kind = "master"
+        command = "sh"
+        args = ["-c", "echo waiting for the database; exec sleep 1000", "{db}"]
+        ready = "notify"
+        ready_timeout = "200ms"
+        restart = { policy = "always", backoff = "10ms..20ms" }
+
+        [components.worker]
+        kind = "worker"
+        master = "master"
+        command = "sh"
+        args = ["-c", "exec sleep 1000", "{master.db}"]
+    "#,
+    );
+    let error = cluster.fail(&["up", "--wait"]);
+    let expected = "master: master/0 has not reported READY=1 within 200 ms, and was killed by SIGTERM: \
+                    waiting for the database; starts again in ";
+    assert!(error.contains(expected), "{error}");
+    assert!(
+        error.contains("worker: worker/0 waits for `master`"),
+        "{error}"
+    );
+    let log = cluster.succeed(&["logs", "master"]);
+    let expected =
+        "palm: run 1 of master/0 has not reported READY=1 within 200 ms, and was killed by SIGTERM";
+    assert!(log.contains(expected), "{log}");
     cluster.succeed(&["down"]);
 }
 

@@ -37,10 +37,12 @@ impl Runner {
         {
             self.sockets.remove(&id);
         }
-        let lines = self.capture.finish(&id, kind.to_string());
+        let end = self.supervisor.end_of(&id, &kind);
+        let lines = self.capture.finish(&id, end);
         let exit = Exit {
             last_lines: timeout(LAST_LINES_TIMEOUT, lines).await.unwrap_or_default(),
             kind,
+            cause: None,
         };
         self.supervisor.exited(&id, pid, exit, self.clock.now());
     }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Exit {
     /// How it ended.
     pub kind: ExitKind,
+    /// Why the runner ended it, if it did because the process had failed: a sentence without a subject.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// Its last lines: those of standard output, then those of standard error.
     pub last_lines: Vec<String>,
 }
@@ -52,6 +55,9 @@ impl fmt::Display for ExitKind {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(cause) = &self.cause {
+            write!(f, "{cause}, and ")?;
+        }
         write!(f, "{}", self.kind)?;
         match self.decisive_line() {
             Some(line) => write!(f, ": {line}"),
@@ -102,7 +108,12 @@ mod tests {
 
     fn text(kind: ExitKind, lines: &[&str]) -> String {
         let last_lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        Exit { kind, last_lines }.to_string()
+        let exit = Exit {
+            kind,
+            cause: None,
+            last_lines,
+        };
+        exit.to_string()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use palm_plan::instance::{Instance, Readiness, RestartPolicy};
 use serde::{Deserialize, Serialize};
 
+use super::sentence::seconds;
 use super::{Exit, Time};
 
 /// Time without `WATCHDOG=1` after which a process counts as hung. Processes read it from `WATCHDOG_USEC`.
@@ -205,7 +206,8 @@ impl Supervised {
     }
 
     /// The process has ended; decides what follows.
-    pub(super) fn end(&mut self, exit: Exit, now: Time) {
+    pub(super) fn end(&mut self, mut exit: Exit, now: Time) {
+        exit.cause = self.cause();
         let Some(process) = self.phase.process().cloned() else {
             return;
         };
@@ -278,9 +280,15 @@ impl Supervised {
         let is_late = self
             .ready_deadline()
             .is_some_and(|deadline| deadline <= now);
+        let limit = seconds(self.instance.ready_timeout);
         match &self.phase {
-            Phase::Starting(_) if is_late => Some(Reason::NotReady(self.readiness_text())),
-            Phase::NotReady(_, why) if is_late => Some(Reason::NotReady(why.clone())),
+            Phase::Starting(_) if is_late => Some(Reason::NotReady(format!(
+                "{} within {limit}",
+                self.readiness_text()
+            ))),
+            Phase::NotReady(_, why) if is_late => {
+                Some(Reason::NotReady(format!("{why} for {limit}")))
+            }
             _ => None,
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use palm_plan::InstanceId;
 use palm_plan::instance::{Readiness, RestartPolicy};
 
-use super::machine::{Process, Reason, Supervised};
-use super::{Phase, Supervisor, Time};
+use super::machine::{Process, Reason, Supervised, WATCHDOG_TIMEOUT};
+use super::{ExitKind, Phase, Supervisor, Time};
 
 impl Supervisor {
     /// Returns why an instance is in its state: a sentence without a subject and without a full stop.
@@ -44,6 +44,15 @@ impl Supervisor {
         }
     }
 
+    /// Returns how a process has ended that is about to be reported as [`exited`](Self::exited): a sentence without a
+    /// subject.
+    pub fn end_of(&self, id: &InstanceId, kind: &ExitKind) -> String {
+        match self.instances.get(id).and_then(Supervised::cause) {
+            Some(cause) => format!("{cause}, and {kind}"),
+            None => kind.to_string(),
+        }
+    }
+
     fn why_pending(&self, supervised: &Supervised) -> String {
         let missing: Vec<_> = self
             .missing(&supervised.instance)
@@ -64,6 +73,9 @@ impl Supervisor {
             (_, _, []) => format!("`{component}`, which does not exist"),
             (Some(failed), ..) => format!("`{component}`, which {}", failed.why_failed()),
             (_, Some(_), _) => format!("`{component}`, which was stopped"),
+            (.., [only]) if matches!(only.phase, Phase::Backoff { .. }) => {
+                format!("`{component}`, which has failed and starts again")
+            }
             (.., [only]) => format!("`{component}`, which is {}", only.phase.name()),
             (.., all) => format!("`{component}`: {ready} of {} are ready", all.len()),
         }
@@ -78,6 +90,16 @@ impl Supervised {
             Readiness::Address(address) => format!("does not accept connections at {address}"),
             Readiness::Running => "is not running".to_owned(),
             _ => "runs".to_owned(),
+        }
+    }
+
+    /// Returns why the runner has asked the process to stop, if that was for a failure.
+    pub(super) fn cause(&self) -> Option<String> {
+        let process = self.phase.process()?;
+        match &process.terminated.as_ref()?.reason {
+            Reason::NotReady(why) => Some(why.clone()),
+            Reason::Watchdog => Some(silence()),
+            Reason::Stop | Reason::Restart => None,
         }
     }
 
@@ -114,7 +136,7 @@ fn why_draining(process: &Process, now: Time) -> String {
         Reason::Stop => "was asked to stop".to_owned(),
         Reason::Restart => "restarts".to_owned(),
         Reason::NotReady(why) => format!("{why} and is restarted"),
-        Reason::Watchdog => "sends no WATCHDOG=1 any more and is restarted".to_owned(),
+        Reason::Watchdog => format!("{} and is restarted", silence()),
     };
     let status = process
         .status
@@ -130,8 +152,13 @@ fn why_draining(process: &Process, now: Time) -> String {
     }
 }
 
+/// Returns what a hung process has not done.
+fn silence() -> String {
+    format!("has sent no WATCHDOG=1 for {}", seconds(WATCHDOG_TIMEOUT))
+}
+
 /// Returns whole seconds, or milliseconds if it is less than one.
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0 s".to_owned(),

@@ -137,6 +137,7 @@ impl Supervisor {
     pub fn start_failed(&mut self, id: &InstanceId, reason: String, now: Time) {
         let exit = Exit {
             kind: ExitKind::NotStarted(reason),
+            cause: None,
             last_lines: Vec::new(),
         };
         self.end(id, exit, now);

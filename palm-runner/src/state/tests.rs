@@ -51,6 +51,7 @@ fn id(text: &str) -> InstanceId {
 fn exit(kind: ExitKind) -> Exit {
     Exit {
         kind,
+        cause: None,
         last_lines: Vec::new(),
     }
 }
@@ -250,11 +251,15 @@ fn process_that_is_not_ready_in_time_is_restarted_by_its_policy() {
     cluster.wait(60);
     cluster.expect(&["start a/0", "term a/0"]);
     let state = cluster.state("a/0");
-    let expected = "draining: has not reported READY=1 and is restarted; it is killed in 30 s";
+    let expected =
+        "draining: has not reported READY=1 within 60 s and is restarted; it is killed in 30 s";
     assert_eq!(state, expected);
     cluster.wait(30);
     cluster.expect(&["kill a/0"]);
     cluster.end("a/0", ExitKind::Signal(9));
+    let state = cluster.state("a/0");
+    let expected = "backoff: has not reported READY=1 within 60 s, and was killed by SIGKILL; starts again in 1 s (failure 1)";
+    assert_eq!(state, expected);
     cluster.wait(1);
     cluster.expect(&["start a/0"]);
     // It exits with 0 on SIGTERM, which is not the success that `on-failure` means.
@@ -268,6 +273,10 @@ fn process_that_is_not_ready_in_time_is_restarted_by_its_policy() {
     cluster.supervisor.not_ready(&id("a/0"), why, cluster.now);
     cluster.wait(60);
     cluster.expect(&["term a/0"]);
+    cluster.end("a/0", ExitKind::Signal(15));
+    let state = cluster.state("a/0");
+    let expected = "backoff: does not accept connections for 60 s, and was killed by SIGTERM; ";
+    assert!(state.starts_with(expected), "{state}");
 }
 
 /// process-compose 530: a restart of a process that waits wedged it, or started it twice.
@@ -344,7 +353,13 @@ fn watchdog_replaces_a_hung_process_but_not_after_a_pause_of_the_runner() {
     cluster.expect(&[]);
     cluster.wait(1);
     cluster.expect(&["term a/0"]);
-    assert!(cluster.state("a/0").contains("WATCHDOG=1"));
+    let state = cluster.state("a/0");
+    let expected = "draining: has sent no WATCHDOG=1 for 30 s and is restarted; ";
+    assert!(state.starts_with(expected), "{state}");
+    cluster.end("a/0", ExitKind::Signal(9));
+    let state = cluster.state("a/0");
+    let expected = "backoff: has sent no WATCHDOG=1 for 30 s, and was killed by SIGKILL; ";
+    assert!(state.starts_with(expected), "{state}");
 }
 
 #[test]

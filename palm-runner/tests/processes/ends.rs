@@ -85,7 +85,8 @@ fn explained() {
     let expected = "exited with 101: thread 'main' panicked at src/main.rs:1:1: no such file; it failed 2 times in a row";
     assert_eq!(failed.why, expected);
     let late = cluster.until_instance("late/0", |it| it.state == "failed");
-    assert_eq!(late.why, "was killed by SIGTERM; it is not restarted");
+    let expected = "has not reported READY=1 within 300 ms, and was killed by SIGTERM";
+    assert_eq!(late.why, format!("{expected}; it is not restarted"));
     cluster.down();
 }
 

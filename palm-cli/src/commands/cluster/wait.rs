@@ -104,9 +104,7 @@ pub(super) fn reasons(status: &ClusterStatus) -> Vec<String> {
         if others.peek().is_none() {
             continue;
         }
-        let why: Vec<_> = others
-            .map(|it| format!("{} {}", it.id, reason(it)))
-            .collect();
+        let why = grouped(others.map(|it| (it.id.to_string(), reason(it))));
         let count = match replicas.len() {
             1 => String::new(),
             all => format!("{ready} of {all} are ready, "),
@@ -114,6 +112,22 @@ pub(super) fn reasons(status: &ClusterStatus) -> Vec<String> {
         sentences.push(format!("{component}: {count}{}", why.join(", ")));
     }
     sentences
+}
+
+/// Returns a text for each reason, with the first instance that has it.
+fn grouped(reasons: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    let mut groups: Vec<(String, String, usize)> = Vec::new();
+    for (id, reason) in reasons {
+        match groups.iter_mut().find(|(_, other, _)| *other == reason) {
+            Some((.., count)) => *count += 1,
+            None => groups.push((id, reason, 1)),
+        }
+    }
+    let text = |(id, reason, count): (String, String, usize)| match count {
+        1 => format!("{id} {reason}"),
+        _ => format!("{id} (and {} others) {reason}", count - 1),
+    };
+    groups.into_iter().map(text).collect()
 }
 
 /// Returns the state of an instance as the end of a sentence.
@@ -132,5 +146,23 @@ pub(super) fn until_ended(client: Client, timeout: Duration) -> Result<(), Clust
     match wait(client, timeout, |_| Next::Wait) {
         Err(ClusterFailure::Client(ClientError::Ended)) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_with_the_same_reason_share_a_sentence() {
+        let reasons = [
+            ("w/0", "waits for `m`"),
+            ("w/1", "exited with 1"),
+            ("w/2", "waits for `m`"),
+            ("w/3", "waits for `m`"),
+        ];
+        let reasons = reasons.map(|(id, reason)| (id.to_owned(), reason.to_owned()));
+        let expected = ["w/0 (and 2 others) waits for `m`", "w/1 exited with 1"];
+        assert_eq!(grouped(reasons.into_iter()), expected);
     }
 }
