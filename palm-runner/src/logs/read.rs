@@ -121,7 +121,12 @@ impl Iterator for History {
             return Some(entry);
         }
         self.tail = None;
-        self.next_entry()
+        let entry = self.next_entry();
+        if entry.is_none() {
+            // What is written from now on is later, whatever time the system's clock shows then.
+            self.selection.since = None;
+        }
+        entry
     }
 }
 
@@ -210,6 +215,24 @@ mod tests {
         };
         let texts = texts(&mut logs.history(selection));
         assert_eq!(texts, ["a/0.1 ERROR b", "a/0.1   of b"]);
+    }
+
+    #[test]
+    fn followed_lines_are_selected_although_the_clock_went_back() {
+        let logs = logs();
+        let mut log = logs.log("a/0", 1, 1 << 20);
+        let selection = Selection {
+            since: Some("2026-11-28T12:10:00.000000000Z".to_owned()),
+            ..Selection::default()
+        };
+        for (seconds, text) in [(599, "before"), (600, "since")] {
+            log.append(&line(seconds, "F", text));
+        }
+        let mut history = logs.history(selection);
+        assert_eq!(texts(&mut history), ["a/0.1 since"]);
+        log.append(&line(1, "F", "back"));
+        history.refresh();
+        assert_eq!(texts(&mut history), ["a/0.1 back"]);
     }
 
     #[test]

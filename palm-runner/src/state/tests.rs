@@ -102,6 +102,13 @@ impl Cluster {
     }
 
     fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.pause(1);
+        }
+    }
+
+    /// The runner does nothing for so long.
+    fn pause(&mut self, seconds: u64) {
         self.now += at(seconds);
         self.tick();
     }
@@ -326,9 +333,7 @@ fn slow_start_is_not_a_failure_before_its_timeout() {
     let mut slow = instance("db/0");
     slow.ready_timeout = at(600);
     let mut cluster = Cluster::new([slow, after("backend/0", "db")]);
-    for _ in 0..599 {
-        cluster.wait(1);
-    }
+    cluster.wait(599);
     cluster.expect(&["start db/0"]);
     cluster.ready("db/0");
     cluster.expect(&["start backend/0"]);
@@ -341,15 +346,11 @@ fn watchdog_replaces_a_hung_process_but_not_after_a_pause_of_the_runner() {
     cluster.ready("silent/0");
     cluster.log.clear();
     cluster.supervisor.heard(&id("a/0"), cluster.now);
-    for _ in 0..29 {
-        cluster.wait(1);
-    }
+    cluster.wait(29);
     cluster.expect(&[]);
     // The runner was stopped: it has not read the signs of life that were sent meanwhile.
-    cluster.wait(1000);
-    for _ in 0..29 {
-        cluster.wait(1);
-    }
+    cluster.pause(1000);
+    cluster.wait(29);
     cluster.expect(&[]);
     cluster.wait(1);
     cluster.expect(&["term a/0"]);
@@ -360,6 +361,18 @@ fn watchdog_replaces_a_hung_process_but_not_after_a_pause_of_the_runner() {
     let state = cluster.state("a/0");
     let expected = "backoff: has sent no WATCHDOG=1 for 30 s, and was killed by SIGKILL; ";
     assert!(state.starts_with(expected), "{state}");
+}
+
+#[test]
+fn process_that_starts_is_not_late_after_a_pause_of_the_runner() {
+    let mut cluster = Cluster::new([instance("a/0")]);
+    cluster.wait(30);
+    // Its report that it is ready may wait unread.
+    cluster.pause(1000);
+    cluster.wait(29);
+    cluster.expect(&["start a/0"]);
+    cluster.wait(1);
+    cluster.expect(&["term a/0"]);
 }
 
 #[test]

@@ -133,7 +133,8 @@ impl Supervisor {
         earlier.all(|it| it.phase.process().is_none())
     }
 
-    /// If the runner itself was stopped for a while (SIGSTOP, a suspended machine), signs of life wait unread.
+    /// If the runner itself was stopped for a while (SIGSTOP, a suspended machine), signs of life wait unread, and so do
+    /// reports that a process is ready.
     fn forgive_gap(&mut self, now: Time) {
         let gap = self
             .ticked_at
@@ -144,6 +145,9 @@ impl Supervisor {
         for supervised in self.instances.values_mut() {
             if let Some(process) = supervised.phase.process_mut() {
                 process.heard_at = process.heard_at.map(|_| now);
+            }
+            if let Phase::Starting(_) | Phase::NotReady(..) = supervised.phase {
+                supervised.since = (supervised.since + gap).min(now);
             }
         }
     }
