@@ -63,10 +63,11 @@ impl OutOfMemory {
     }
 }
 
-/// Returns the files that may have the counter, the best first: of the machine, because a component may have a control
-/// group of its own, and else of the control group of the runner, by version 2 or 1.
+/// Returns the files that may have the counter, the best first: of the control group of the runner, which components
+/// are in, too, by version 2 (which counts groups below it) or 1; and else of the machine, where other programs are
+/// killed as well.
 fn counters(groups: &str) -> Vec<PathBuf> {
-    let mut files = vec![PathBuf::from("/proc/vmstat")];
+    let mut files = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
@@ -83,6 +84,7 @@ fn counters(groups: &str) -> Vec<PathBuf> {
             files.push(root.join("memory.oom_control"));
         }
     }
+    files.push(PathBuf::from("/proc/vmstat"));
     files
 }
 
@@ -122,16 +124,16 @@ mod tests {
     }
 
     #[test]
-    fn counter_of_the_control_group_is_used_without_that_of_the_machine() {
-        let files = |groups| counters(groups).into_iter().skip(1).collect::<Vec<_>>();
-        let expected = "/sys/fs/cgroup/user.slice/memory.events";
-        assert_eq!(files("0::/user.slice\n"), [Path::new(expected)]);
+    fn counter_of_the_control_group_precedes_that_of_the_machine() {
+        let expected = ["/sys/fs/cgroup/user.slice/memory.events", "/proc/vmstat"];
+        assert_eq!(counters("0::/user.slice\n"), expected.map(Path::new));
         let both = "5:devices:/\n4:cpu,memory:/docker/1\n0::/\n";
         let expected = [
             "/sys/fs/cgroup/memory/docker/1/memory.oom_control",
             "/sys/fs/cgroup/memory/memory.oom_control",
             "/sys/fs/cgroup/memory.events",
+            "/proc/vmstat",
         ];
-        assert_eq!(files(both), expected.map(Path::new));
+        assert_eq!(counters(both), expected.map(Path::new));
     }
 }
