@@ -275,7 +275,7 @@ fn unwritable() {
     // A file in the place of a folder. A full disk has the same consequences: see the tests of the runner.
     std::fs::write(logs.join("a"), "").unwrap();
     cluster.succeed(&["up", "--wait"]);
-    let warning = "warning: logs of a/0: 1 lines were lost: ";
+    let warning = "warning: logs of a/0: 1 line was lost: ";
     for command in ["ps", "status"] {
         let shown = cluster.succeed(&[command]);
         assert!(shown.contains(warning), "{shown}");
@@ -291,12 +291,12 @@ fn unwritable() {
         status.problems.is_empty()
     });
     let (_, shown, warnings) = cluster.palm(&["logs", "a"]);
-    assert!(shown.contains("palm: 1 lines were lost: "), "{shown}");
+    assert!(shown.contains("palm: 1 line was lost: "), "{shown}");
     assert_eq!(warnings, "");
     let events = cluster.succeed(&["events"]);
     for event in [
         "a/0 run 1 logs stopped: ",
-        "a/0 run 1 logs resumed: 1 lines were lost",
+        "a/0 run 1 logs resumed: 1 line was lost",
     ] {
         assert!(events.contains(event), "{events}");
     }

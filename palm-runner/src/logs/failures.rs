@@ -72,7 +72,7 @@ impl Failures {
             let WriteFailure {
                 lost_lines, error, ..
             } = failure;
-            format!("logs of {id}: {lost_lines} lines were lost: {error}")
+            format!("logs of {id}: {}: {error}", lost(*lost_lines))
         };
         self.state().failing.iter().map(sentence).collect()
     }
@@ -84,6 +84,14 @@ impl Failures {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns how many lines were lost, as a sentence.
+pub(crate) fn lost(lines: u64) -> String {
+    match lines {
+        1 => "1 line was lost".to_owned(),
+        _ => format!("{lines} lines were lost"),
     }
 }
 

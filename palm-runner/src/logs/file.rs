@@ -11,6 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
+use super::failures::lost;
 use super::format::{Line, Stream, timestamp};
 use super::segment::{Part, Segment, segments};
 
@@ -118,10 +119,7 @@ impl RunLog {
     pub(super) fn retry_at_once(&mut self) {
         let Some(failure) = &self.failure else { return };
         let mut note = Vec::new();
-        let text = format!(
-            "palm: {} lines were lost: {}",
-            failure.lost_lines, failure.error
-        );
+        let text = format!("palm: {}: {}", lost(failure.lost_lines), failure.error);
         let line = Line {
             time: &timestamp(SystemTime::now()),
             stream: Stream::Stderr,

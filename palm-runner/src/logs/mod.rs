@@ -30,6 +30,6 @@ pub use segment::last_run;
 pub use text::plain;
 
 pub(crate) use capture::Capture;
-pub(crate) use failures::{LogChange, LogChangeKind};
+pub(crate) use failures::{LogChange, LogChangeKind, lost};
 pub(crate) use format::timestamp;
 pub(crate) use output::OpenOutput;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use palm_plan::InstanceId;
 use serde::{Deserialize, Serialize};
 
-use crate::logs::{LogChange, LogChangeKind, timestamp};
+use crate::logs::{LogChange, LogChangeKind, lost, timestamp};
 use crate::state::Transition;
 
 /// The file is renamed when it is larger, and the one before is deleted.
@@ -61,10 +61,8 @@ impl From<LogChange> for ClusterEvent {
     fn from(LogChange { id, run, kind }: LogChange) -> Self {
         let (event, why) = match kind {
             LogChangeKind::Stopped(error) => ("logs stopped", error),
-            LogChangeKind::Resumed(lines) => ("logs resumed", format!("{lines} lines were lost")),
-            LogChangeKind::Lost(lines, error) => {
-                ("logs lost", format!("{lines} lines were lost: {error}"))
-            }
+            LogChangeKind::Resumed(lines) => ("logs resumed", lost(lines)),
+            LogChangeKind::Lost(lines, error) => ("logs lost", format!("{}: {error}", lost(lines))),
         };
         Self {
             instance: Some(id),

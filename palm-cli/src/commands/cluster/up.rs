@@ -2,13 +2,14 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anstream::eprintln;
 use palm_plan::{Plan, plan};
 use palm_runner::api::{Client, ClientError, Request, Wanted};
 use palm_runner::logs::LogLimits;
-use palm_runner::runner::{Launch, Progress, run};
+use palm_runner::runner::{Launch, Progress, RunError, run};
 
 use super::arguments::Up;
 use super::file::{File, Notes};
@@ -79,10 +80,15 @@ fn finish(file: &File, up: &Up) -> Result<(), Failure> {
 /// Starts a runner without a terminal, and returns once it listens to requests.
 fn detach(launch: &Launch, file: &File) -> Result<(), Failure> {
     let log = file.folders.runner_log();
+    let named = |path: &Path| {
+        let what = format!("`{}` cannot be created", path.display());
+        move |source| ClusterFailure::from(RunError::Io { what, source })
+    };
     if let Some(folder) = log.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder).map_err(named(folder))?;
     }
-    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    let opened = OpenOptions::new().create(true).append(true).open(&log);
+    let log = opened.map_err(named(&log))?;
     let mut runner = Command::new(&launch.executable)
         .arg(RUN_ARGUMENT)
         .stdin(Stdio::piped())
