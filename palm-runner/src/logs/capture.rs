@@ -145,6 +145,7 @@ mod tests {
                 pipes: [Some(stdout.into()), None],
                 pending: Default::default(),
                 last_lines: Default::default(),
+                lost: None,
             });
             let finished = capture.finish(&id, "exited with 0".to_owned());
             assert_eq!(runtime.block_on(finished), ["one", "two"], "run {run}");

@@ -82,6 +82,15 @@ impl RunLog {
         this
     }
 
+    /// Continues with a failure of the runner before this one.
+    pub(super) fn continue_failure(&mut self, lost_lines: u64, error: String) {
+        self.failure = Some(WriteFailure {
+            error,
+            lost_lines,
+            tried_at: Instant::now(),
+        });
+    }
+
     /// Returns why lines are not written at present.
     pub(super) fn failure(&self) -> Option<&WriteFailure> {
         self.failure.as_ref()

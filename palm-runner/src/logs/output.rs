@@ -37,6 +37,8 @@ pub(crate) struct OpenOutput {
     /// What was read of incomplete lines.
     pub(crate) pending: [Vec<u8>; 2],
     pub(crate) last_lines: [VecDeque<String>; 2],
+    /// How many lines could not be written until now, and why, if they cannot at present.
+    pub(crate) lost: Option<(u64, String)>,
 }
 
 /// What the tasks of the thread share.
@@ -102,7 +104,6 @@ pub(super) async fn read(
             let _ = reply.send(run.last_lines.into_iter().flatten().collect());
         }
         Some(Request::Release(reply)) => {
-            run.end();
             let _ = reply.send(run.release());
         }
         // The runner ends.
@@ -160,10 +161,15 @@ impl Run {
             pipes: [stdout, stderr],
             pending: [stdout_pending, stderr_pending],
             last_lines,
+            lost,
         } = output;
         let folder = shared.logs.join(&id.component).join(id.index.to_string());
+        let mut log = RunLog::open(&folder, run, shared.limits, shared.compressor.clone());
+        if let Some((lines, error)) = lost {
+            log.continue_failure(lines, error);
+        }
         let this = Self {
-            log: RunLog::open(&folder, run, shared.limits, shared.compressor.clone()),
+            log,
             shared: shared.clone(),
             id,
             number: run,
@@ -373,6 +379,8 @@ impl Run {
     }
 
     fn release(self) -> OpenOutput {
+        let failure = self.log.failure();
+        let lost = failure.map(|it| (it.lost_lines, it.error.clone()));
         let [stdout, stderr] = self.sources;
         let pipe = |source: Option<pipe::Receiver>| source?.into_nonblocking_fd().ok();
         OpenOutput {
@@ -381,6 +389,7 @@ impl Run {
             pipes: [pipe(stdout.pipe), pipe(stderr.pipe)],
             pending: [stdout.pending, stderr.pending],
             last_lines: self.last_lines,
+            lost,
         }
     }
 }

@@ -114,6 +114,11 @@ impl Events {
         }
     }
 
+    /// Returns the events that could not be written yet.
+    pub(super) fn unwritten(&self) -> Vec<ClusterEvent> {
+        self.unwritten.iter().cloned().collect()
+    }
+
     /// Returns why events are not written at present.
     pub(super) fn failure(&self) -> Option<&String> {
         self.failure.as_ref()

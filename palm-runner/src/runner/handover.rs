@@ -21,7 +21,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Launch;
+use super::{ClusterEvent, Launch};
 use crate::logs::OpenOutput;
 use crate::state::{ExitKind, Supervisor, Time};
 
@@ -46,6 +46,9 @@ pub(super) struct State {
     pub(super) outputs: Vec<Output>,
     /// Runs that have ended, whose descendants have not yet.
     pub(super) ends: Vec<(InstanceId, u32, u32, ExitKind)>,
+    /// Events that could not be written yet.
+    #[serde(default)]
+    pub(super) events: Vec<ClusterEvent>,
 }
 
 /// The output of a run.
@@ -56,6 +59,8 @@ pub(super) struct Output {
     has_pipe: [bool; 2],
     pending: [Vec<u8>; 2],
     last_lines: [VecDeque<String>; 2],
+    #[serde(default)]
+    lost: Option<(u64, String)>,
 }
 
 /// The descriptors of a runner, in the order of their passing.
@@ -76,6 +81,7 @@ impl Output {
             has_pipe: [output.pipes[0].is_some(), output.pipes[1].is_some()],
             pending: output.pending,
             last_lines: output.last_lines,
+            lost: output.lost,
         };
         (this, output.pipes.into_iter().flatten().collect())
     }
@@ -90,6 +96,7 @@ impl Output {
                 .map(|has_pipe| has_pipe.then(|| pipes.next()).flatten()),
             pending: self.pending,
             last_lines: self.last_lines,
+            lost: self.lost,
         }
     }
 }
@@ -206,6 +213,7 @@ mod tests {
             has_pipe,
             pending: [vec![1], Vec::new()],
             last_lines: Default::default(),
+            lost: None,
         };
         let mut pipes = pipes.into_iter();
         let first = output(0, [false, true]).join(&mut pipes);

@@ -45,6 +45,7 @@ pub(super) fn run(launch: Launch, mut progress: impl FnMut(Progress)) -> Result<
         sockets: Vec::new(),
         outputs: Vec::new(),
         ends: Vec::new(),
+        events: Vec::new(),
         launch,
     };
     block_on(state, lock, None, progress)
@@ -165,6 +166,7 @@ impl Runner {
             launch: state.launch,
             lock,
         };
+        this.events.append(state.events);
         match is_new {
             true => this.begin(),
             false => this.continue_runs(state.sockets, sockets, state.outputs, pipes, state.ends),
@@ -321,7 +323,7 @@ impl Runner {
     }
 
     /// Writes what has happened to instances and to their logs.
-    fn record(&mut self) {
+    pub(super) fn record(&mut self) {
         let transitions = self.supervisor.take_transitions();
         let changes = self.capture.take_changes();
         let events = transitions.into_iter().map(ClusterEvent::from);

@@ -85,6 +85,7 @@ impl Runner {
             pipes: [Some(spawned.stdout), Some(spawned.stderr)],
             pending: Default::default(),
             last_lines: Default::default(),
+            lost: None,
         });
         self.start_probe(id, spawned.pid);
         let now = self.clock.now();

@@ -94,6 +94,7 @@ impl Runner {
             self.report(report);
         }
         let outputs = self.capture.release().await;
+        self.record();
         let (outputs, pipes): (Vec<_>, Vec<_>) = outputs.into_iter().map(Output::split).unzip();
         let mut launch = self.launch.clone();
         launch.executable = executable.clone();
@@ -115,6 +116,7 @@ impl Runner {
                 .collect(),
             outputs,
             ends: ends.collect(),
+            events: self.events.unwritten(),
             launch,
         };
         let sockets = self

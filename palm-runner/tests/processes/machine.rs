@@ -18,6 +18,7 @@ use rustix::process::Signal;
 use crate::setup::{
     Cluster, counter, eventually, idle, instance_of, is_alive, program, script, send, trial,
 };
+use crate::upgrade::upgrade;
 
 pub(crate) fn tests() -> Vec<Trial> {
     let tests = vec![
@@ -85,6 +86,11 @@ pub(crate) fn on_full_disk() {
         let counter = instance_of(status, "counter/0");
         (counter.pid, counter.run, counter.is_ready())
     };
+    // So can the runner be replaced.
+    upgrade(&cluster, 1);
+    cluster.until("the problem is still said", |status| {
+        problem(status, "counter/0").is_some()
+    });
     assert_eq!(counter_of(&cluster.status()), counter_of(&before));
 
     fs::remove_file(folder.join("ballast")).unwrap();

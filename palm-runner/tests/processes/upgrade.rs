@@ -18,14 +18,7 @@ fn keeps() {
     let cluster = Cluster::start(vec![counter("counter/0"), idle("idle/0")]);
     let before = cluster.until_ready();
     for upgrades in 1..=3 {
-        cluster.request(&Request::Upgrade {
-            executable: program(),
-        });
-        eventually("the next version answers", || {
-            let status = palm_runner::api::Client::connect(&cluster.folders.api())
-                .and_then(|mut client| client.status());
-            status.is_ok_and(|status| status.upgrades == upgrades)
-        });
+        upgrade(&cluster, upgrades);
         let after = cluster.status();
         assert_eq!(after.runner_pid, before.runner_pid);
         for instance in &before.instances {
@@ -49,6 +42,18 @@ fn keeps() {
     }
     let events = read_events(&cluster.folders.events()).unwrap();
     assert_eq!(events.iter().filter(|it| it.event == "upgrade").count(), 3);
+}
+
+/// Replaces the runner by itself, for the `upgrades`th time.
+pub(crate) fn upgrade(cluster: &Cluster, upgrades: u32) {
+    cluster.request(&Request::Upgrade {
+        executable: program(),
+    });
+    eventually("the next version answers", || {
+        let status = palm_runner::api::Client::connect(&cluster.folders.api())
+            .and_then(|mut client| client.status());
+        status.is_ok_and(|status| status.upgrades == upgrades)
+    });
 }
 
 fn fails() {
