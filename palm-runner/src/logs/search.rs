@@ -362,4 +362,30 @@ mod tests {
         let error = search(logs, &Selection::default(), &wrong, |_| true).unwrap_err();
         assert_eq!(error.to_string(), "`(` is not a regular expression");
     }
+
+    #[test]
+    fn results_of_many_files_keep_their_order_until_the_caller_has_enough() {
+        let logs = tempfile::tempdir().unwrap();
+        let logs = logs.path();
+        for run in 1..=50 {
+            let text = format!("line of {run}");
+            write(logs, &format!("a/0/{run}.log"), &[&text, "other"]);
+        }
+        let expected: Vec<_> = (1..=50)
+            .map(|run| format!("a/0.{run}: line of {run}"))
+            .collect();
+        assert_eq!(found(logs, "^line", 0), expected);
+        let wanted = Search {
+            pattern: "line".to_owned(),
+            ignore_case: false,
+            context: 0,
+        };
+        let mut count = 0;
+        let enough = |_| {
+            count += 1;
+            count < 30
+        };
+        search(logs, &Selection::default(), &wanted, enough).unwrap();
+        assert_eq!(count, 30);
+    }
 }
