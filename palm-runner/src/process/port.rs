@@ -76,8 +76,20 @@ mod tests {
             let end = format!("(process {})", std::process::id());
             assert!(text.starts_with("tcp://") && text.ends_with(&end), "{text}");
         }
+        // A program learns the address by its wiring.
+        instance.readiness = Readiness::Notify;
+        let wiring = format!(
+            r#"{{"version":1,"kind":"master","name":"a","bind":"tcp://127.0.0.1:{port}"}}"#
+        );
+        instance.env.insert("PALM_WIRING".to_owned(), wiring);
+        let text = occupied(&instance).unwrap();
+        assert!(
+            text.starts_with(&format!("tcp://127.0.0.1:{port} is in use by ")),
+            "{text}"
+        );
         drop(listener);
         assert_eq!(occupied(&instance), None);
+        instance.env.clear();
         instance.readiness = Readiness::Address("ipc:///nowhere".to_owned());
         assert_eq!(occupied(&instance), None);
     }
