@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures `palm up`: its start, its logs, its own use of the machine, and the search in logs.
 
-    benches/runner.py [start] [logs] [idle] [search] [--seconds N] [--rounds N]
+    benches/runner.py [start] [logs] [idle] [search] [--seconds N] [--writers N] [--rounds N]
 
 Without names all are measured. It builds the command and the example `programs` with optimization; `--palm` and
 `--programs` name built ones. Needs Linux and Python.
@@ -25,19 +25,17 @@ TARGET = os.environ.get('CARGO_TARGET_DIR', os.path.join(ROOT, 'target'))
 TIMEOUT = 120
 TICKS = os.sysconf('SC_CLK_TCK')
 LINES_PER_SECOND = 10_000
-# Writes as many lines of 100 bytes as it is told, in portions of 10 ms.
+# Writes as many lines of 100 bytes as it is told, so many at once.
 WRITER = """
 import os, sys, time
-rate, seconds = int(sys.argv[1]), int(sys.argv[2])
-portion = rate // 100
+rate, seconds, portion = map(int, sys.argv[1:])
 begin = time.monotonic()
-for number in range(100 * seconds):
-    first = number * portion
+for first in range(0, rate * seconds, portion):
     lines = ''.join('line %09d %s\\n' % (it, 'x' * 84) for it in range(first, first + portion))
     rest = memoryview(lines.encode())
     while rest:
         rest = rest[os.write(1, rest):]
-    time.sleep(max(0, begin + (number + 1) / 100 - time.monotonic()))
+    time.sleep(max(0, begin + (first + portion) / rate - time.monotonic()))
 """
 COMPONENTS = """
 [components.master]
@@ -141,25 +139,30 @@ def logs(options):
     with open(script, 'w') as file:
         file.write(WRITER)
     component = ('[components.writer]\nkind = "process"\nready = "running"\nrestart = { policy = "never" }\n'
-                 'command = "%s"\nargs = ["%s", "%d", "%d"]\n')
-    component %= (sys.executable, script, LINES_PER_SECOND, options.seconds)
+                 'command = "%s"\nargs = ["%s", "%d", "%d", "%d"]\nreplicas = %d\n')
+    rate = LINES_PER_SECOND // options.writers
+    # Several writers write each line alone, as programs do; one writes what accumulates in 10 ms.
+    portion = 1 if options.writers > 1 else rate // 100
+    component %= (sys.executable, script, rate, options.seconds, portion, options.writers)
     with Cluster(options, component) as cluster:
         cluster.palm('up', '--wait')
         runner = cluster.runner()
         begin, used = time.monotonic(), cpu_seconds(runner)
-        while json.loads(cluster.palm('ps', '-o', 'json'))['instances'][0]['state'] == 'ready':
+        while any(it['state'] == 'ready' for it in json.loads(cluster.palm('ps', '-o', 'json'))['instances']):
             time.sleep(1)
         elapsed, used = time.monotonic() - begin, cpu_seconds(runner) - used
         memory = memory_mib(runner, 'VmHWM')
         cluster.palm('down')
-        folder = os.path.join(cluster.folder.name, '.palm/logs/bench/writer/0')
-        numbers = list(written(folder))
-        size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
-    wanted = LINES_PER_SECOND * options.seconds
-    if numbers != list(range(wanted)):
-        sys.exit('%d lines were written, and %d are kept' % (wanted, len(numbers)))
-    print('logs: %d lines in %.0f s are all kept, in %.0f MB; the runner used %.1f %% of a processor, and %.0f MiB at most'
-          % (wanted, elapsed, size / 1e6, 100 * used / elapsed, memory))
+        size = 0
+        for index in range(options.writers):
+            folder = os.path.join(cluster.folder.name, '.palm/logs/bench/writer/%d' % index)
+            numbers = list(written(folder))
+            size += sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
+            if numbers != list(range(rate * options.seconds)):
+                sys.exit('%d lines were written, and %d are kept' % (rate * options.seconds, len(numbers)))
+    print('logs: %d lines of %d processes in %.0f s are all kept, in %.0f MB; the runner used %.1f %% of a processor,'
+          ' and %.0f MiB at most'
+          % (LINES_PER_SECOND * options.seconds, options.writers, elapsed, size / 1e6, 100 * used / elapsed, memory))
 
 
 def written(folder):
@@ -234,6 +237,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='*', choices=[[], *measurements], help='what is measured')
     parser.add_argument('--seconds', type=int, default=600, help='the duration of `logs` (600)')
+    parser.add_argument('--writers', type=int, default=1, help='how many processes write in `logs` (1)')
     parser.add_argument('--rounds', type=int, default=10, help='how often `start` is measured (10)')
     parser.add_argument('--palm', help='the command; without it, it is built')
     parser.add_argument('--programs', help='the example; without it, it is built')
