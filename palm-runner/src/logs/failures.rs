@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use palm_plan::InstanceId;
 
-use super::file::WriteFailure;
+/// Lines cannot be written.
+#[derive(Debug, Clone)]
+pub(super) struct WriteFailure {
+    pub(super) error: String,
+    pub(super) lost_lines: u64,
+    pub(super) tried_at: Instant,
+}
 
 /// What has changed for the output of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::failures::lost;
+use super::failures::{WriteFailure, lost};
 use super::format::{Line, Stream, timestamp};
 use super::segment::{Part, Segment, segments};
 
@@ -53,14 +53,6 @@ pub(super) struct RunLog {
     file: Option<File>,
     bytes: u64,
     failure: Option<WriteFailure>,
-}
-
-/// Lines cannot be written.
-#[derive(Debug, Clone)]
-pub(super) struct WriteFailure {
-    pub(super) error: String,
-    pub(super) lost_lines: u64,
-    tried_at: Instant,
 }
 
 impl RunLog {

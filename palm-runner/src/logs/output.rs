@@ -2,13 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use palm_plan::InstanceId;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -84,12 +88,10 @@ pub(super) async fn read(
     let mut run = Run::new(&shared, output);
     let request = loop {
         let deadline = run.deadline();
-        let [stdout, stderr] = &run.sources;
         tokio::select! {
             biased;
             request = requests.recv() => break request,
-            () = stdout.readable() => drop(run.read(0)),
-            () = stderr.readable() => drop(run.read(1)),
+            () = poll_fn(|context| run.poll_read(context)) => {}
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 run.flush_partial(Instant::now());
                 run.retry();
@@ -120,6 +122,8 @@ struct Run {
     number: u32,
     log: RunLog,
     sources: [Source; 2],
+    /// The output that is read next if both have something to read.
+    turn: usize,
     last_lines: [VecDeque<String>; 2],
 }
 
@@ -141,14 +145,6 @@ impl Source {
             pipe: pipe.and_then(|pipe| pipe::Receiver::from_owned_fd(pipe).ok()),
             began_at: (!pending.is_empty()).then(Instant::now),
             pending,
-        }
-    }
-
-    async fn readable(&self) {
-        match &self.pipe {
-            // After an error, the next read reports it.
-            Some(pipe) => drop(pipe.readable().await),
-            None => std::future::pending().await,
         }
     }
 }
@@ -177,15 +173,34 @@ impl Run {
                 Source::new(Stream::Stdout, stdout, stdout_pending),
                 Source::new(Stream::Stderr, stderr, stderr_pending),
             ],
+            turn: 0,
             last_lines,
         };
         this.note_failure();
         this
     }
 
-    /// Reads once from an output that is readable as far as tokio knows.
-    fn read(&mut self, index: usize) -> bool {
-        self.read_by(index, pipe::Receiver::try_read)
+    /// Reads once from an output that has something to read, or has ended. The outputs take turns.
+    ///
+    /// A read that does not fill the buffer has emptied the pipe, as `poll_read` knows: it does not read again before
+    /// the pipe has become readable, which halves the system calls of a process that writes line by line.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        for index in [self.turn, 1 - self.turn] {
+            let was_open = self.sources[index].pipe.is_some();
+            let has_read = self.read_by(index, |pipe, bytes| {
+                let mut buffer = ReadBuf::new(bytes);
+                match Pin::new(pipe).poll_read(context, &mut buffer) {
+                    Poll::Ready(read) => read.map(|()| buffer.filled().len()),
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            });
+            let has_ended = was_open && self.sources[index].pipe.is_none();
+            if has_read || has_ended {
+                self.turn = 1 - index;
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
     /// Reads once from an output, whatever tokio knows: right after the start of a process, nothing.
@@ -197,12 +212,12 @@ impl Run {
     fn read_by(
         &mut self,
         index: usize,
-        read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
+        read: impl FnOnce(&mut pipe::Receiver, &mut [u8]) -> io::Result<usize>,
     ) -> bool {
         let buffers = self.shared.buffers.clone();
         let mut buffers = buffers.borrow_mut();
         let source = &mut self.sources[index];
-        let Some(pipe) = &source.pipe else {
+        let Some(pipe) = &mut source.pipe else {
             return false;
         };
         let length = match read(pipe, &mut buffers.bytes) {

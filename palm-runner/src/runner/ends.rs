@@ -10,6 +10,8 @@ use crate::state::ExitKind;
 
 /// Time after which a process that SIGKILL does not end is given up: it hangs in the kernel.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// Time from SIGKILL of the last processes until the runner does not wait for them any more.
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks for processes that are still there.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 

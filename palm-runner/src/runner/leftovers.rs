@@ -3,8 +3,7 @@
 use std::thread;
 use std::time::Instant;
 
-use super::ends::LOOK_INTERVAL;
-use super::main_loop::KILL_TIMEOUT;
+use super::ends::{KILL_TIMEOUT, LOOK_INTERVAL};
 use super::saved::Saved;
 use super::{Folders, Progress};
 use crate::process::{Survivor, kill, signal_group, survivors};

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::clock::{Clock, SystemClock};
-use super::ends::{Ends, LOOK_INTERVAL};
+use super::ends::{Ends, KILL_TIMEOUT, LOOK_INTERVAL};
 use super::events::{ClusterEvent, Events};
 use super::handover::{Descriptors, Output, State};
 use super::inputs::{Inputs, ProbeResult, received};
@@ -31,8 +31,6 @@ const MAX_WAITING_REPORTS: usize = 1024;
 const MAX_WAITING_TASKS: usize = 64;
 /// Time in which the answer of the last request is written before the runner replaces itself.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time from SIGKILL of the last processes until the runner ends in any case.
-pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(launch: Launch, mut progress: impl FnMut(Progress)) -> Result<(), RunError> {
     let lock = lock(&launch.cluster, &launch.folders)?;

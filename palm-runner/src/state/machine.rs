@@ -5,7 +5,7 @@ use std::time::Duration;
 use palm_plan::instance::{Instance, Readiness, RestartPolicy};
 use serde::{Deserialize, Serialize};
 
-use super::sentence::seconds;
+use super::text::seconds;
 use super::{Exit, Time};
 
 /// Time without `WATCHDOG=1` after which a process counts as hung. Processes read it from `WATCHDOG_USEC`.

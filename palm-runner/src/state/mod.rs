@@ -21,6 +21,7 @@ mod status;
 mod supervisor;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 mod tick;
 
 use std::time::Duration;

@@ -1,25 +1,12 @@
 //! Rolling restarts: one instance after the other.
 
-use std::collections::VecDeque;
-
 use palm_plan::InstanceId;
-use serde::{Deserialize, Serialize};
 
+use super::supervisor::Rolling;
 use super::{Goal, Phase, Supervisor, Time};
 
 /// Failed runs of one instance after which a rolling restart ends.
 const MAX_ROLLING_FAILURES: u32 = 3;
-
-/// Instances that are restarted one after the other.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Rolling {
-    pub(super) waiting: VecDeque<InstanceId>,
-    /// The one that restarts, and its run before.
-    pub(super) current: Option<(InstanceId, u32)>,
-    pub(super) done: u32,
-    /// Why the last rolling restart ended early.
-    pub(super) failure: Option<String>,
-}
 
 impl Supervisor {
     /// Begins a rolling restart, or extends the one under way. The failure of an earlier one is forgotten: the wish of

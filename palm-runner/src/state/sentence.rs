@@ -1,11 +1,10 @@
 //! Why an instance is in its state, as one sentence.
 
-use std::time::Duration;
-
 use palm_plan::InstanceId;
 use palm_plan::instance::{Readiness, RestartPolicy};
 
 use super::machine::{Process, Reason, Supervised, WATCHDOG_TIMEOUT};
+use super::text::seconds;
 use super::{ExitKind, Phase, Supervisor, Time};
 
 impl Supervisor {
@@ -155,14 +154,4 @@ fn why_draining(process: &Process, now: Time) -> String {
 /// Returns what a hung process has not done.
 fn silence() -> String {
     format!("has sent no WATCHDOG=1 for {}", seconds(WATCHDOG_TIMEOUT))
-}
-
-/// Returns whole seconds, or milliseconds if it is less than one.
-pub(super) fn seconds(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    match millis {
-        0 => "0 s".to_owned(),
-        1..1000 => format!("{millis} ms"),
-        _ => format!("{} s", (millis + 500) / 1000),
-    }
 }

@@ -1,6 +1,6 @@
 //! All instances of a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use palm_plan::InstanceId;
@@ -8,7 +8,6 @@ use palm_plan::instance::{Instance, Readiness};
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Reason, Supervised};
-use super::rolling::Rolling;
 use super::{Exit, ExitKind, Goal, Phase, Time, Transition};
 
 /// [`Supervisor::tick`] is called at least this often while there are processes.
@@ -21,6 +20,17 @@ pub struct Supervisor {
     pub(super) rolling: Rolling,
     transitions: Vec<Transition>,
     pub(super) ticked_at: Option<Time>,
+}
+
+/// Instances that are restarted one after the other.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Rolling {
+    pub(super) waiting: VecDeque<InstanceId>,
+    /// The one that restarts, and its run before.
+    pub(super) current: Option<(InstanceId, u32)>,
+    pub(super) done: u32,
+    /// Why the last rolling restart ended early.
+    pub(super) failure: Option<String>,
 }
 
 impl Supervisor {
