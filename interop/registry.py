@@ -145,7 +145,8 @@ def shape(text):
     """Returns the arguments of each service, with a number for each address: equal numbers for equal addresses."""
     addresses = {}
     found = set()
-    for line in re.findall(r'arguments: (.*)', text):
+    # The lines of several services have no order: that of the master is the longest.
+    for line in sorted(re.findall(r'arguments: (.*)', text), key=lambda line: -len(line.split())):
         words = [addresses.setdefault(word, len(addresses)) if '://' in word else word for word in line.split()]
         found.add(tuple(words))
     return found
