@@ -8,8 +8,67 @@ use super::text::{clean, plain};
 /// The last lines of each output that are kept for the reason of its end.
 const LAST_LINES: usize = 20;
 
+/// Writes lines of a process, all with one time.
+pub(super) struct LineWriter<'a> {
+    time: String,
+    /// The text of the last line, without control characters.
+    text: &'a mut String,
+    lines: &'a mut Vec<u8>,
+}
+
+impl<'a> LineWriter<'a> {
+    /// Creates a writer that replaces `lines`. The texts are memory that is used again.
+    pub(super) fn new(time: String, text: &'a mut String, lines: &'a mut Vec<u8>) -> Self {
+        lines.clear();
+        Self { time, text, lines }
+    }
+
+    /// Writes a line that has ended, in parts if it is long, and appends its end to `last_lines`.
+    pub(super) fn write_line(
+        &mut self,
+        stream: Stream,
+        mut line: &[u8],
+        last_lines: &mut VecDeque<String>,
+    ) {
+        if let [before @ .., b'\r'] = line {
+            line = before;
+        }
+        while line.len() > MAX_LINE_BYTES {
+            line = &line[self.write_begin(stream, line, MAX_LINE_BYTES)..];
+        }
+        self.write_part(stream, false, line);
+        if last_lines.len() == LAST_LINES {
+            last_lines.pop_front();
+        }
+        // Enough for a sentence.
+        let end = self.text.char_indices().nth(500);
+        let end = end.map_or(self.text.len(), |(end, _)| end);
+        last_lines.push_back(plain(&self.text[..end]));
+    }
+
+    /// Writes at most `length` bytes of a line that continues, up to the boundary of a character. Returns how many
+    /// bytes it has written, which are more than 0 unless the line is empty.
+    pub(super) fn write_begin(&mut self, stream: Stream, line: &[u8], length: usize) -> usize {
+        let end = character_boundary(line, length.min(line.len()));
+        self.write_part(stream, true, &line[..end]);
+        end
+    }
+
+    fn write_part(&mut self, stream: Stream, is_partial: bool, line: &[u8]) {
+        self.text.clear();
+        clean(line, self.text);
+        let line = Line {
+            time: &self.time,
+            stream,
+            is_partial,
+            text: self.text,
+        };
+        line.write(self.lines);
+    }
+}
+
 /// Returns the last boundary of a character of UTF-8 up to `end`, or `end` in binary data.
-pub(super) fn character_boundary(bytes: &[u8], end: usize) -> usize {
+fn character_boundary(bytes: &[u8], end: usize) -> usize {
     let first = end.saturating_sub(3).max(1);
     let is_boundary = |index: &usize| bytes.get(*index).is_none_or(|byte| byte & 0xc0 != 0x80);
     match bytes.len() == end {
@@ -24,49 +83,52 @@ pub(super) fn character_boundary(bytes: &[u8], end: usize) -> usize {
     }
 }
 
-pub(super) fn write_line(
-    time: &str,
-    stream: Stream,
-    mut line: &[u8],
-    text: &mut String,
-    lines: &mut Vec<u8>,
-    last_lines: &mut VecDeque<String>,
-) {
-    if let [before @ .., b'\r'] = line {
-        line = before;
-    }
-    while line.len() > MAX_LINE_BYTES {
-        let end = character_boundary(line, MAX_LINE_BYTES);
-        write_part(time, stream, true, &line[..end], text, lines);
-        line = &line[end..];
-    }
-    write_part(time, stream, false, line, text, lines);
-    if last_lines.len() == LAST_LINES {
-        last_lines.pop_front();
-    }
-    // Enough for a sentence.
-    let end = text
-        .char_indices()
-        .nth(500)
-        .map_or(text.len(), |(end, _)| end);
-    last_lines.push_back(plain(&text[..end]));
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) fn write_part(
-    time: &str,
-    stream: Stream,
-    is_partial: bool,
-    line: &[u8],
-    text: &mut String,
-    lines: &mut Vec<u8>,
-) {
-    text.clear();
-    clean(line, text);
-    let line = Line {
-        time,
-        stream,
-        is_partial,
-        text,
-    };
-    line.write(lines);
+    /// Writes the whole line in parts of at most `length` bytes, and returns their texts.
+    fn parts(line: &[u8], length: usize) -> Vec<String> {
+        let (mut text, mut lines) = (String::new(), Vec::new());
+        let mut writer = LineWriter::new("1970".to_owned(), &mut text, &mut lines);
+        let mut written = 0;
+        while written < line.len() {
+            written += writer.write_begin(Stream::Stdout, &line[written..], length);
+        }
+        let lines = String::from_utf8(lines).unwrap();
+        let lines = lines.lines().map(|line| Line::parse(line).unwrap());
+        lines.map(|line| line.text.to_owned()).collect()
+    }
+
+    #[test]
+    fn parts_of_a_line_end_between_characters() {
+        assert_eq!(parts("aäöü".as_bytes(), 2), ["a", "ä", "ö", "ü"]);
+        assert_eq!(parts("aäöü".as_bytes(), 100), ["aäöü"]);
+        // Of an incomplete character at the end of a part nothing can be shown.
+        assert_eq!(parts(b"ab\xc3", 100), ["ab", ""]);
+        assert_eq!(parts(&[0xff; 5], 2).len(), 3);
+    }
+
+    #[test]
+    fn long_line_is_split_and_its_end_is_the_last_line() {
+        let (mut text, mut lines) = (String::new(), Vec::new());
+        let mut last_lines = VecDeque::new();
+        let line = "ä".repeat(MAX_LINE_BYTES);
+        let mut writer = LineWriter::new("1970".to_owned(), &mut text, &mut lines);
+        writer.write_line(
+            Stream::Stderr,
+            format!("{line}\r").as_bytes(),
+            &mut last_lines,
+        );
+        let lines = String::from_utf8(lines).unwrap();
+        let lines: Vec<_> = lines
+            .lines()
+            .map(|line| Line::parse(line).unwrap())
+            .collect();
+        let partial: Vec<_> = lines.iter().map(|it| it.is_partial).collect();
+        assert_eq!(partial, [true, false]);
+        let joined: String = lines.iter().map(|it| it.text).collect();
+        assert_eq!(joined, line);
+        assert_eq!(last_lines, ["ä".repeat(500)]);
+    }
 }

@@ -21,7 +21,7 @@ use super::LogLimits;
 use super::failures::Failures;
 use super::file::{Compressor, RunLog};
 use super::format::{Line, MAX_LINE_BYTES, Stream};
-use super::lines::{character_boundary, write_line, write_part};
+use super::lines::LineWriter;
 use super::stamp::Stamps;
 
 /// Bytes that are read from one output before others have their turn. A pipe of Linux has as many.
@@ -147,6 +147,12 @@ impl Source {
             pending,
         }
     }
+
+    /// Writes at most `length` bytes of the line that is incomplete.
+    fn write_begin(&mut self, length: usize, writer: &mut LineWriter<'_>) {
+        let written = writer.write_begin(self.stream, &self.pending, length);
+        self.pending.drain(..written);
+    }
 }
 
 impl Run {
@@ -229,30 +235,20 @@ impl Run {
             }
             Ok(length) => length,
         };
-        let time = self.shared.stamps.now();
         let Buffers { bytes, text, lines } = &mut *buffers;
-        lines.clear();
+        let mut writer = LineWriter::new(self.shared.stamps.now(), text, lines);
         let mut rest = &bytes[..length];
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let source = &mut self.sources[index];
             let mut line = &rest[..end];
             if !source.pending.is_empty() {
                 source.pending.extend_from_slice(line);
                 line = &source.pending;
             }
-            write_line(
-                &time,
-                source.stream,
-                line,
-                text,
-                lines,
-                &mut self.last_lines[index],
-            );
+            writer.write_line(source.stream, line, &mut self.last_lines[index]);
             source.pending.clear();
             source.began_at = None;
             rest = &rest[end + 1..];
         }
-        let source = &mut self.sources[index];
         source.pending.extend_from_slice(rest);
         if source.pending.is_empty() {
             source.began_at = None;
@@ -260,16 +256,7 @@ impl Run {
             source.began_at.get_or_insert_with(Instant::now);
         }
         while source.pending.len() >= MAX_LINE_BYTES {
-            let end = character_boundary(&source.pending, MAX_LINE_BYTES);
-            write_part(
-                &time,
-                source.stream,
-                true,
-                &source.pending[..end],
-                text,
-                lines,
-            );
-            source.pending.drain(..end);
+            source.write_begin(MAX_LINE_BYTES, &mut writer);
         }
         self.append(&buffers.lines);
         true
@@ -280,23 +267,11 @@ impl Run {
         let buffers = self.shared.buffers.clone();
         let mut buffers = buffers.borrow_mut();
         let Buffers { text, lines, .. } = &mut *buffers;
-        lines.clear();
-        let time = self.shared.stamps.now();
+        let mut writer = LineWriter::new(self.shared.stamps.now(), text, lines);
         for source in &mut self.sources {
-            if source
-                .began_at
-                .is_some_and(|began| began + PARTIAL_DELAY <= now)
-            {
-                let end = character_boundary(&source.pending, source.pending.len());
-                write_part(
-                    &time,
-                    source.stream,
-                    true,
-                    &source.pending[..end],
-                    text,
-                    lines,
-                );
-                source.pending.drain(..end);
+            let began = source.began_at;
+            if began.is_some_and(|began| began + PARTIAL_DELAY <= now) {
+                source.write_begin(usize::MAX, &mut writer);
                 source.began_at = None;
             }
         }
@@ -336,15 +311,11 @@ impl Run {
             return;
         }
         let line = std::mem::take(&mut source.pending);
-        let time = self.shared.stamps.now();
         let Buffers { text, lines, .. } = buffers;
-        lines.clear();
-        write_line(
-            &time,
+        let time = self.shared.stamps.now();
+        LineWriter::new(time, text, lines).write_line(
             source.stream,
             &line,
-            text,
-            lines,
             &mut self.last_lines[index],
         );
         self.append(lines);
