@@ -83,7 +83,8 @@ impl Client {
 
     fn answer(&mut self) -> Result<Answer, ClientError> {
         let mut line = String::new();
-        if self.stream.read_line(&mut line)? == 0 {
+        self.stream.read_line(&mut line)?;
+        if !line.ends_with('\n') {
             return Err(ClientError::Ended);
         }
         match serde_json::from_str(&line).map_err(io::Error::from)? {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::{Answer, Envelope, Request, VERSION};
@@ -23,6 +23,8 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_REQUEST_BYTES: u64 = 64 << 20;
 /// Time in which a client that reads nothing is disconnected.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which a request arrives that was sent before the server closes.
+const CLOSE_DELAY: Duration = Duration::from_millis(20);
 
 /// A request that the runner's loop has to answer.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub(crate) struct Server {
     /// A second descriptor of the socket, for the next runner.
     socket: OwnedFd,
     accepting: JoinHandle<()>,
+    is_closing: watch::Sender<bool>,
 }
 
 /// What connections need.
@@ -66,8 +69,26 @@ impl Server {
         let listener = std::os::unix::net::UnixListener::from(socket.try_clone()?);
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
-        let accepting = tokio::spawn(accept(listener, access));
-        Ok(Self { socket, accepting })
+        let (is_closing, closing) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, access, closing));
+        Ok(Self {
+            socket,
+            accepting,
+            is_closing,
+        })
+    }
+
+    /// Answers the requests that were sent, also over connections that were not accepted yet, and closes them all. The
+    /// caller has removed the path of the socket, so that no further ones come, and answers the tasks. Otherwise the
+    /// system would reset connections, and their clients would not know whether their requests arrived.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the server continues to close.
+    pub(crate) async fn close(&mut self) {
+        self.is_closing.send_replace(true);
+        // It fails only if the task has panicked.
+        let _ = (&mut self.accepting).await;
     }
 
     /// Returns the socket, for the next runner.
@@ -82,18 +103,24 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: UnixListener, access: Access) {
+async fn accept(listener: UnixListener, access: Access, mut closing: watch::Receiver<bool>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            return;
+        while connections.try_join_next().is_some() {}
+        let accepted = async {
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await)
         };
-        match listener.accept().await {
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = closed(&mut closing) => break,
+        };
+        match accepted {
             Ok((stream, _)) => {
-                let access = access.clone();
-                tokio::spawn(async move {
-                    // The client has left, or sends no request.
-                    let _ = serve(stream, access).await;
+                let connection = connection(stream, access.clone(), closing.clone());
+                connections.spawn(async move {
+                    connection.await;
                     drop(permit);
                 });
             }
@@ -101,17 +128,48 @@ async fn accept(listener: UnixListener, access: Access) {
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+    // What tokio knows of the listener may be older than the last connections.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).map(|()| stream);
+            if let Ok(stream) = stream.and_then(UnixStream::from_std) {
+                connections.spawn(connection(stream, access.clone(), closing.clone()));
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
 }
 
-async fn serve(stream: UnixStream, access: Access) -> io::Result<()> {
+/// Waits until the server closes.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // Without its sender, the server has ended.
+    let _ = closing.wait_for(|is_closing| *is_closing).await;
+}
+
+async fn connection(stream: UnixStream, access: Access, closing: watch::Receiver<bool>) {
+    // The client has left, or sends no request.
+    let _ = serve(stream, access, closing).await;
+}
+
+async fn serve(
+    stream: UnixStream,
+    access: Access,
+    mut closing: watch::Receiver<bool>,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
-        (&mut reader)
-            .take(MAX_REQUEST_BYTES)
-            .read_until(b'\n', &mut line)
-            .await?;
+        let mut limited = (&mut reader).take(MAX_REQUEST_BYTES);
+        let read = limited.read_until(b'\n', &mut line);
+        let is_late = async {
+            closed(&mut closing).await;
+            tokio::time::sleep(CLOSE_DELAY).await;
+        };
+        tokio::select! {
+            read = read => read?,
+            () = is_late => return Ok(()),
+        };
         if line.is_empty() {
             return Ok(());
         }
@@ -123,7 +181,7 @@ async fn serve(stream: UnixStream, access: Access) -> io::Result<()> {
             }
         };
         if let Request::Watch = request {
-            return watch_status(reader, writer, access.status).await;
+            return watch_status(reader, writer, access.status, closing).await;
         }
         let (answer, answered) = oneshot::channel();
         let (done, written) = oneshot::channel();
@@ -157,6 +215,7 @@ async fn watch_status(
     mut reader: BufReader<OwnedReadHalf>,
     mut writer: OwnedWriteHalf,
     mut status: watch::Receiver<Arc<ClusterStatus>>,
+    mut closing: watch::Receiver<bool>,
 ) -> io::Result<()> {
     loop {
         // States that a slow client misses are replaced by later ones.
@@ -164,10 +223,12 @@ async fn watch_status(
         write(&mut writer, &answer).await?;
         let mut byte = [0];
         tokio::select! {
+            biased;
             changed = status.changed() => if changed.is_err() {
                 return Ok(());
             },
             _ = reader.read(&mut byte) => return Ok(()),
+            () = closed(&mut closing) => return Ok(()),
         }
     }
 }

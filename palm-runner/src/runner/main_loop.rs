@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use palm_plan::InstanceId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -29,7 +29,7 @@ use crate::state::{ClusterStatus, ExitKind, Supervisor, TICK_INTERVAL, Time};
 /// Reports of processes that wait for the loop. Further ones wait in their sockets.
 const MAX_WAITING_REPORTS: usize = 1024;
 const MAX_WAITING_TASKS: usize = 64;
-/// Time in which the answer of the last request is written before the runner replaces itself.
+/// Time in which the last answers are written before the runner ends or replaces itself.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(launch: Launch, mut progress: impl FnMut(Progress)) -> Result<(), RunError> {
@@ -85,7 +85,7 @@ fn block_on(
         let (mut runner, mut inputs) = Runner::new(state, lock, inherited)?;
         progress(Progress::Running);
         runner.serve(&mut inputs).await;
-        runner.end().await;
+        runner.end(&mut inputs).await;
         Ok(())
     })
 }
@@ -112,8 +112,6 @@ pub(super) struct Runner {
     pub(super) probe_sender: mpsc::Sender<ProbeResult>,
     pub(super) status: watch::Sender<Arc<ClusterStatus>>,
     pub(super) published_at: Option<Instant>,
-    /// Answers to requests to stop, which are written before the runner ends.
-    pub(super) last_answers: Vec<oneshot::Receiver<()>>,
 }
 
 impl Runner {
@@ -159,7 +157,6 @@ impl Runner {
             probe_sender,
             status,
             published_at: None,
-            last_answers: Vec::new(),
             supervisor: state.supervisor,
             launch: state.launch,
             lock,
@@ -345,8 +342,8 @@ impl Runner {
         self.events.append([ClusterEvent::new("down", why)]);
     }
 
-    /// Kills what is left, and leaves no socket behind.
-    async fn end(&mut self) {
+    /// Kills what is left, answers the last requests, and leaves no socket behind.
+    async fn end(&mut self, inputs: &mut Inputs) {
         let begin = Instant::now();
         let mut left = descendants();
         while !left.is_empty() && begin.elapsed() < KILL_TIMEOUT {
@@ -357,14 +354,26 @@ impl Runner {
         }
         self.record();
         self.save();
+        remove_sockets(self.launch.folders.runtime());
         // The last state says that all have stopped.
         self.published_at = None;
         self.publish();
-        for written in self.last_answers.drain(..) {
+        // A client that does not read its answer must not keep the runner.
+        let _ = timeout(ANSWER_TIMEOUT, self.answer_last(inputs)).await;
+    }
+
+    /// Answers the requests that were sent before the server closes, and closes it.
+    async fn answer_last(&mut self, inputs: &mut Inputs) {
+        loop {
+            let task = tokio::select! {
+                biased;
+                Some(task) = inputs.tasks.recv() => task,
+                () = self.server.close() => return,
+            };
+            let answer = self.answer(task.request);
             // The client may have left.
-            let _ = timeout(ANSWER_TIMEOUT, written).await;
+            let _ = task.answer.send(answer);
         }
-        remove_sockets(self.launch.folders.runtime());
     }
 }
 

@@ -39,13 +39,10 @@ impl Runner {
                 }
             };
         }
-        if let Request::Down { .. } = request {
-            self.last_answers.push(written);
-        }
         let _ = answer.send(self.answer(request));
     }
 
-    fn answer(&mut self, request: Request) -> Answer {
+    pub(super) fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Status => Answer::Status(self.status_with_facts()),
             Request::Wanted => Answer::Wanted(self.launch.wanted.clone()),

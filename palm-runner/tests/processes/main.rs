@@ -4,6 +4,8 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused))]
 
 #[cfg(target_os = "linux")]
+mod api;
+#[cfg(target_os = "linux")]
 mod ends;
 #[cfg(target_os = "linux")]
 mod machine;
@@ -24,6 +26,7 @@ fn main() {
         role::run();
         let arguments = libtest_mimic::Arguments::from_args();
         let tests = [
+            api::tests(),
             ends::tests(),
             machine::tests(),
             misbehaviour::tests(),

@@ -9,10 +9,11 @@ use palm_plan::InstanceId;
 use palm_runner::api::{Client, ClientError, Request};
 use palm_runner::state::{ClusterStatus, InstanceStatus};
 
-use super::arguments::{ClusterFile, Down, Restart, Scale, Stop};
+use super::arguments::{Down, Restart, Scale, Stop};
 use super::file::{File, Notes};
 use super::wait::{Next, settled, until_ended, until_settled, wait};
 use super::{ClusterFailure, Failure, write};
+use crate::arguments::ClusterFile;
 
 /// Time within which a new version of the runner listens.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,10 +133,12 @@ pub(super) fn down(down: &Down) -> Result<(), Failure> {
         }
         client => client?,
     };
-    let watching = file.connect()?;
-    let request = Request::Down { kill: down.kill };
-    client.command(&request).map_err(ClusterFailure::from)?;
-    until_ended(watching, down.timeout.timeout)?;
+    match client.command(&Request::Down { kill: down.kill }) {
+        // Another command has stopped it, or a signal.
+        Ok(()) | Err(ClientError::Ended) => {}
+        Err(error) => return Err(ClusterFailure::from(error).into()),
+    }
+    until_ended(client, down.timeout.timeout)?;
     Ok(write(format!("{} is stopped\n", file.name).as_bytes())?)
 }
 
