@@ -17,7 +17,8 @@ use crate::commands::cluster_file;
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) path: PathBuf,
-    text: String,
+    /// What it says, or its mistakes: a command such as `down` needs only its name.
+    cluster: Result<Cluster, Mistakes>,
     pub(super) name: String,
     pub(super) folders: Folders,
     folder: PathBuf,
@@ -42,17 +43,18 @@ impl File {
         let file = cluster_file::File::open(path)?;
         let folder = file.folder()?;
         let (path, text) = (PathBuf::from(file.shown()), file.text);
-        let name = match Cluster::parse(&shown(&path), &text) {
+        let cluster = Cluster::parse(&path.display().to_string(), &text);
+        let name = match &cluster {
             Ok(cluster) => cluster.name().to_owned(),
             Err(mistakes) => match name_of(&text) {
                 Some(name) => name,
-                None => return Err(fail(&path, &mistakes)),
+                None => return Err(fail(&path, mistakes)),
             },
         };
         Ok(Self {
             folders: Folders::new(&name, &folder),
             path,
-            text,
+            cluster,
             name,
             folder,
         })
@@ -75,8 +77,8 @@ impl File {
 
     /// Returns the instances that should run. Mistakes and warnings are shown.
     pub(super) fn plan(&self, notes: &Notes) -> Result<Wanted, ClusterFailure> {
-        let cluster = Cluster::parse(&shown(&self.path), &self.text);
-        let cluster = cluster.map_err(|mistakes| fail(&self.path, &mistakes))?;
+        let cluster = self.cluster.as_ref();
+        let cluster = cluster.map_err(|mistakes| fail(&self.path, mistakes))?;
         show(cluster.warnings());
         let scale = Scale {
             replicas: notes.replicas.clone(),
@@ -98,10 +100,6 @@ impl File {
             revision: 0,
         })
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }
 
 /// Returns the name in a file with mistakes.
