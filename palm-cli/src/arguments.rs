@@ -36,8 +36,12 @@ pub struct Arguments {
 #[non_exhaustive]
 pub enum Command {
     /// Watch a cluster: its components, what waits between them, and which one slows the others down.
-    Top(Start),
+    ///
+    /// With an address, the cluster of the component there. Without it, the one of `cluster.toml` that `palm up` runs, with its processes.
+    Top(Target),
     /// Show the report of one component, or of the whole cluster.
+    ///
+    /// Without an address, the whole cluster of `cluster.toml` that `palm up` runs, with its processes.
     Inspect(Inspect),
     /// Show the path of one call with the time of each step, or the calls that components remember.
     ///
@@ -45,6 +49,9 @@ pub enum Command {
     /// are part of a sampled trace.
     Trace(Trace),
     /// Show the components of a cluster and what waits between them, or those of a file.
+    ///
+    /// Without an address or file, the cluster of `cluster.toml` that `palm up` runs, with its processes; if it does not
+    /// run, the components of the file.
     Graph(Graph),
     /// Call a function and write its result to standard output.
     Call(Call),
@@ -84,6 +91,25 @@ pub struct Start {
     /// The address of a component.
     #[arg(env = "PALM_ADDRESS")]
     pub address: Address,
+}
+
+/// The file of a cluster.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterFile {
+    /// The file of the cluster. Without it, `cluster.toml` in this folder or in one above it.
+    #[arg(short, long, value_name = "FILE", env = "PALM_CLUSTER_FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// The cluster that is shown.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The address of a component.
+    #[arg(env = "PALM_ADDRESS")]
+    pub address: Option<Address>,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub file: ClusterFile,
 }
 
 /// The component that is called.
@@ -137,8 +163,8 @@ impl ValueEnum for Output {
 pub struct Inspect {
     #[command(flatten)]
     #[expect(missing_docs)]
-    pub start: Start,
-    /// Show all components of the cluster.
+    pub target: Target,
+    /// Show all components of the cluster, as without an address.
     #[arg(long)]
     pub all: bool,
     /// The form of the output.
@@ -189,10 +215,12 @@ impl std::str::FromStr for GraphTarget {
 /// `palm graph`.
 #[derive(Debug, Args)]
 pub struct Graph {
-    /// The address of a component, such as tcp://127.0.0.1:5559, or the file of a cluster. Without it, `cluster.toml` in
-    /// this folder or in one above it.
+    /// The address of a component, such as tcp://127.0.0.1:5559, or the file of a cluster.
     #[arg(value_name = "ADDRESS|FILE", env = "PALM_ADDRESS")]
     pub target: Option<GraphTarget>,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub file: ClusterFile,
     /// Write the graph in the language of Graphviz, for `dot -Tsvg`.
     #[arg(long)]
     pub dot: bool,

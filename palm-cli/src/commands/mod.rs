@@ -9,6 +9,7 @@ mod documents;
 mod exporter;
 mod inspect;
 mod operate;
+mod shown;
 mod top;
 mod trace;
 
@@ -90,6 +91,16 @@ pub enum Failure {
     /// The address for HTTP cannot be bound.
     #[error("{0}")]
     Listen(palm::BoxError),
+    /// There is neither an address nor a file.
+    #[error(
+        "there is no cluster.toml in this folder or above it: state the address of a component, such as tcp://127.0.0.1:5559, or a file with --file"
+    )]
+    NoCluster,
+    /// No `palm up` runs the clusters of files.
+    #[error(
+        "`palm` runs clusters on Linux only: state the address of a component, such as tcp://127.0.0.1:5559"
+    )]
+    NoAddress,
     /// `palm top` draws on a terminal only.
     #[error("standard output is not a terminal: `palm inspect --all` writes the same once")]
     NoTerminal,
@@ -118,7 +129,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Inspect(inspect) => inspect::inspect(inspect).await,
         Command::Trace(trace) => trace::trace(trace).await,
-        Command::Top(start) => top::top(start).await,
+        Command::Top(target) => top::top(target).await,
         Command::Graph(graph) => inspect::graph(graph).await,
         Command::Call(call) => call::call(call).await,
         Command::Job(job) => call::job(job).await,

@@ -4,6 +4,7 @@
 
 mod bottleneck;
 pub mod path;
+pub mod processes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use palm::inspect::{Answer, Cluster};
 use palm::report::{Edge, Rates, Report, Role};
 
 pub use bottleneck::{Backlogged, Bottleneck, Slow};
+
+use self::processes::{ComponentProcesses, Processes};
 
 /// The most components that are remembered. Those that have not answered for the longest time are forgotten first.
 const MAX_COMPONENTS: usize = 1000;
@@ -24,6 +27,8 @@ pub struct Monitor {
     /// Further addresses of components.
     aliases: HashMap<String, String>,
     is_incomplete: bool,
+    /// The processes of the cluster, or why they are unknown. `None` if no runner is asked for them.
+    processes: Option<Result<Processes, String>>,
 }
 
 /// What is known about a component.
@@ -31,6 +36,8 @@ pub struct Monitor {
 pub struct Component {
     /// The address at which it was asked.
     pub address: String,
+    /// Its key in the file of the cluster, if the cluster is one of a file.
+    pub key: Option<String>,
     /// Its reports.
     pub rates: Rates,
     /// When its newest answer arrived.
@@ -82,6 +89,7 @@ impl Monitor {
             let component = self.components.entry(address.clone());
             let component = component.or_insert_with(|| Component {
                 address,
+                key: None,
                 rates: Rates::default(),
                 answered_at: None,
                 problem: None,
@@ -96,6 +104,54 @@ impl Monitor {
             let address = oldest.address.clone();
             self.components.remove(&address);
         }
+        self.explain_gaps();
+    }
+
+    /// Sets the processes of the cluster, or why they are unknown.
+    pub fn set_processes(&mut self, processes: Result<Processes, String>) {
+        self.processes = Some(processes);
+        self.explain_gaps();
+    }
+
+    /// A component that does not answer because its process is missing has the runner's reason.
+    fn explain_gaps(&mut self) {
+        let Some(Ok(processes)) = &self.processes else {
+            return;
+        };
+        for process in &processes.components {
+            let Some(address) = &process.address else {
+                continue;
+            };
+            let address = self.aliases.get(address).unwrap_or(address);
+            let Some(component) = self.components.get_mut(address) else {
+                continue;
+            };
+            component.key = Some(process.key.clone());
+            let gaps = process.gaps();
+            if let (Some(Problem::Unreachable(reason)), false) =
+                (&mut component.problem, gaps.is_empty())
+            {
+                *reason = gaps.join(", ");
+            }
+        }
+    }
+
+    /// Returns the processes of the cluster, or why they are unknown. `None` if no runner is asked for them.
+    pub fn processes(&self) -> Option<Result<&Processes, &str>> {
+        let processes = self.processes.as_ref()?;
+        Some(processes.as_ref().map_err(String::as_str))
+    }
+
+    /// Returns the addresses of the components that should run, if that is known.
+    pub fn process_addresses(&self) -> impl Iterator<Item = &str> {
+        let processes = self.processes().and_then(Result::ok);
+        let components = processes.into_iter().flat_map(|it| &it.components);
+        components.filter_map(|it| it.address.as_deref())
+    }
+
+    /// Returns the processes of a component, if they are known.
+    pub fn processes_of(&self, component: &Component) -> Option<&ComponentProcesses> {
+        self.processes()?.ok()?.component(component.key.as_deref()?)
     }
 
     /// Returns the components, sorted by address.
@@ -164,14 +220,14 @@ impl Component {
         self.report().filter(|_| self.problem.is_none())
     }
 
-    /// Returns the name, or the address if the name is unknown.
+    /// Returns the name, or if it is unknown the key in the file of the cluster, or the address.
     pub fn name(&self) -> &str {
         let name = match &self.problem {
             Some(Problem::NoReport { name, .. }) => name,
             _ => self.report().map_or("", |report| &report.name),
         };
         match name.is_empty() {
-            true => &self.address,
+            true => self.key.as_deref().unwrap_or(&self.address),
             false => name,
         }
     }

@@ -4,14 +4,21 @@ use std::fmt::Write as _;
 
 use palm::report::{Edge, Role};
 
+use crate::model::processes::ComponentProcesses;
 use crate::model::{Bottleneck, Component, Monitor};
-use crate::text::{backlog, clean, or_unknown, percent, rate};
+use crate::text::{backlog, bytes, clean, or_unknown, percent, rate};
 
 /// Returns the graph; `dot -Tsvg` draws it.
 pub fn text(monitor: &Monitor) -> String {
     let mut text = String::from("digraph palm {\n  rankdir=LR;\n  node [shape=box];\n");
     let bottleneck = monitor.bottleneck();
-    let _ = writeln!(text, "  label={};", quoted(&bottleneck.to_string()));
+    let processes = monitor.processes().and_then(Result::ok);
+    let components = processes.iter().flat_map(|it| &it.components);
+    let gaps = components.flat_map(ComponentProcesses::gaps);
+    let label: Vec<_> = std::iter::once(bottleneck.to_string())
+        .chain(gaps)
+        .collect();
+    let _ = writeln!(text, "  label={};", quoted(&label.join("\n")));
     let slow = match &bottleneck {
         Bottleneck::Slow(slow) => slow.address.as_deref(),
         Bottleneck::Backlogged(backlogged) => backlogged.address.as_deref(),
@@ -20,11 +27,16 @@ pub fn text(monitor: &Monitor) -> String {
     for component in monitor.components() {
         let rate = or_unknown(component.rate(), rate);
         let name = component.name();
-        let label = format!(
+        let mut label = format!(
             "{name}\n{}, {}\n{rate}/s",
             component.kind(),
             component.state()
         );
+        if let Some(processes) = monitor.processes_of(component) {
+            let cpu = or_unknown(processes.cpu(), percent);
+            let memory = or_unknown(processes.memory_bytes(), bytes);
+            label += &format!("\ncpu {cpu}, {memory}");
+        }
         let _ = write!(text, "  {} [", quoted(&component.address));
         let _ = write!(text, "label={}", quoted(&label));
         if slow == Some(&*component.address) {

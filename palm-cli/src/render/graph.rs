@@ -27,6 +27,7 @@ pub fn text(monitor: &Monitor) -> String {
             tree.component(component, "", "");
         }
     }
+    tree.text.push_str(&table::processes(monitor));
     tree.text.push('\n');
     tree.text.push_str(&table::summary(monitor));
     tree.text

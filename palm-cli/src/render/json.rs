@@ -8,6 +8,7 @@ use palm::Durations;
 use palm::report::{Backlog, Edge, Function, Part, Report, Worker};
 use serde_json::{Value, json};
 
+use super::processes;
 use crate::model::{Bottleneck, Component, Monitor};
 
 /// Returns all components.
@@ -17,6 +18,8 @@ pub fn cluster(monitor: &Monitor) -> Value {
         "bottleneck": bottleneck(&monitor.bottleneck()),
         "components": components,
         "is_incomplete": monitor.is_incomplete(),
+        // `null` if the cluster is not one of a file.
+        "processes": monitor.processes().and_then(Result::ok).map(processes::json),
     })
 }
 
@@ -27,6 +30,7 @@ pub fn component(component: &Component) -> Value {
         None => json!({ "name": component.name(), "kind": component.kind() }),
     };
     value["address"] = json!(component.address);
+    value["key"] = json!(component.key);
     value["state"] = json!(component.state());
     value["problem"] = json!(component.reason());
     value

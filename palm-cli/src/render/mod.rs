@@ -3,5 +3,6 @@
 pub mod dot;
 pub mod graph;
 pub mod json;
+pub mod processes;
 pub mod table;
 pub mod trace;

@@ -38,9 +38,18 @@ pub fn cluster(monitor: &Monitor) -> String {
         text.push('\n');
         text.push_str(&text::table("", &EDGE_COLUMNS, &edges));
     }
+    text.push_str(&processes(monitor));
     text.push('\n');
     text.push_str(&summary(monitor));
     text
+}
+
+/// Returns the table of processes with an empty line above it; nothing if the cluster is not one of a file.
+pub fn processes(monitor: &Monitor) -> String {
+    match monitor.processes() {
+        Some(Ok(processes)) => format!("\n{}", super::processes::text(processes)),
+        _ => String::new(),
+    }
 }
 
 /// Returns the sentence about the bottleneck, and one about each component that does not report.

@@ -10,6 +10,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::rows::Row;
 use super::{App, Sort};
 use crate::model::{Bottleneck, Component};
+use crate::render::processes::{self, LineKind};
 use crate::render::table;
 use crate::text::{self, clean, duration, or_unknown, percent, rate};
 
@@ -29,13 +30,18 @@ const VERY_SLOW: f64 = 0.5;
 
 /// Draws the whole screen.
 pub fn draw(app: &mut App, frame: &mut Frame<'_>) {
+    let processes = match app.detail {
+        Some(_) => Vec::new(),
+        None => process_lines(app, frame.area().height),
+    };
     let rows = [
         Constraint::Length(1),
         Constraint::Length(2),
+        Constraint::Length(u16::try_from(processes.len()).unwrap_or(u16::MAX)),
         Constraint::Fill(1),
         Constraint::Length(1),
     ];
-    let [head, sentence, body, foot] = Layout::vertical(rows).areas(frame.area());
+    let [head, sentence, above, body, foot] = Layout::vertical(rows).areas(frame.area());
     let colours = Colours(app.has_colours);
     frame.render_widget(title(app), head);
     let bottleneck = app.monitor.bottleneck();
@@ -45,11 +51,39 @@ pub fn draw(app: &mut App, frame: &mut Frame<'_>) {
     };
     let text = Paragraph::new(bottleneck.to_string()).style(style);
     frame.render_widget(text.wrap(Wrap { trim: true }), sentence);
+    let processes: Vec<_> = processes
+        .iter()
+        .map(|line| process_line(line, above.width, colours))
+        .collect();
+    frame.render_widget(Paragraph::new(processes), above);
     match &app.detail {
         Some(_) => detail(app, frame, body),
         None => list(app, frame, body, colours),
     }
     frame.render_widget(footer(app), foot);
+}
+
+/// Returns the lines about the processes of the cluster, in at most half of the screen.
+fn process_lines(app: &App, height: u16) -> Vec<processes::Line> {
+    let max = usize::from(height.saturating_sub(4) / 2);
+    match app.monitor.processes() {
+        None => Vec::new(),
+        Some(Ok(processes)) => processes::lines_within(processes, max),
+        Some(Err(reason)) => vec![processes::Line {
+            text: format!("processes are unknown: {}", clean(reason)),
+            kind: LineKind::Problem,
+        }],
+    }
+}
+
+fn process_line(line: &processes::Line, width: u16, colours: Colours) -> Line<'static> {
+    let text = fit(&line.text, usize::from(width), false);
+    match line.kind {
+        LineKind::Head => Line::from(text).add_modifier(Modifier::UNDERLINED),
+        LineKind::Problem => Line::styled(text, colours.foreground(Color::Red)),
+        LineKind::Rest => Line::from(text).dim(),
+        LineKind::Component => Line::from(text),
+    }
 }
 
 /// Colours, or none of them.
@@ -73,7 +107,8 @@ fn title(app: &App) -> Line<'static> {
             silent + u32::from(component.state() == "unreachable"),
         )
     });
-    let mut text = format!("palm top  {}  {all} components", clean(&app.address));
+    let components = if all == 1 { "component" } else { "components" };
+    let mut text = format!("palm top  {}  {all} {components}", clean(&app.title));
     if silent > 0 {
         text += &format!(", {silent} unreachable");
     }
@@ -198,7 +233,14 @@ fn detail(app: &mut App, frame: &mut Frame<'_>, area: Rect) {
         return;
     };
     let text = match app.monitor.component(address) {
-        Some(component) => table::component(component),
+        Some(component) => {
+            let mut text = table::component(component);
+            if let Some(processes) = app.monitor.processes_of(component) {
+                text.push('\n');
+                text.push_str(&processes::component(processes));
+            }
+            text
+        }
         None => "The component was forgotten.".to_owned(),
     };
     let lines = u16::try_from(text.lines().count()).unwrap_or(u16::MAX);

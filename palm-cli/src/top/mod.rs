@@ -13,6 +13,7 @@ pub use draw::draw;
 
 use self::rows::Row;
 use crate::model::Monitor;
+use crate::model::processes::Processes;
 
 /// The longest text of a filter.
 const MAX_FILTER: usize = 100;
@@ -64,7 +65,8 @@ pub enum Next {
 #[derive(Debug)]
 pub struct App {
     monitor: Monitor,
-    address: String,
+    /// What the screen is titled with: an address, or the name of a cluster.
+    title: String,
     now: Instant,
     sort: Sort,
     filter: String,
@@ -78,11 +80,11 @@ pub struct App {
 }
 
 impl App {
-    /// Creates the state before the first walk from `address`.
-    pub fn new(address: String, has_colours: bool, now: Instant) -> Self {
+    /// Creates the state before the first walk. The title is an address, or the name of a cluster.
+    pub fn new(title: String, has_colours: bool, now: Instant) -> Self {
         Self {
             monitor: Monitor::default(),
-            address,
+            title,
             now,
             sort: Sort::default(),
             filter: String::new(),
@@ -103,6 +105,12 @@ impl App {
     pub fn update(&mut self, cluster: Cluster, now: Instant) {
         self.monitor.update(cluster, now);
         self.now = now;
+        self.sort_rows();
+    }
+
+    /// Sets the processes of the cluster, or why they are unknown.
+    pub fn set_processes(&mut self, processes: Result<Processes, String>) {
+        self.monitor.set_processes(processes);
         self.sort_rows();
     }
 

@@ -7,6 +7,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
+use crate::model::processes::{ComponentProcesses, InstanceProcess};
 
 /// The screen of a cluster that has run for two seconds.
 struct Screen {
@@ -186,6 +187,156 @@ fn component_that_dies_stays_with_its_reason_and_age() {
     assert!(!screen.text().contains("refused"));
 }
 
+fn processes(master: &str, worker: &str) -> Processes {
+    let component = |key: &str, kind: &str, address: Option<&str>, sentences: &[&str]| {
+        let instance = |(index, sentence): (usize, &&str)| InstanceProcess {
+            id: format!("{key}/{index}"),
+            is_ready: sentence.is_empty(),
+            sentence: (*sentence).to_owned(),
+            cpu: sentence.is_empty().then_some(0.07),
+            memory_bytes: sentence.is_empty().then_some(9 << 20),
+            exits: u32::from(!sentence.is_empty()),
+            last_exit: sentence.split_once(';').map(|(exit, _)| exit.to_owned()),
+            ..InstanceProcess::default()
+        };
+        ComponentProcesses {
+            key: key.to_owned(),
+            kind: kind.to_owned(),
+            address: address.map(str::to_owned),
+            instances: sentences.iter().enumerate().map(instance).collect(),
+        }
+    };
+    Processes {
+        components: vec![
+            component("cache", "process", None, &[""]),
+            component("index", "pipeline", Some("tcp://10.0.0.8:5559"), &[""]),
+            component("master", "master", Some("tcp://10.0.0.7:5559"), &[master]),
+            component("worker", "worker", None, &["", worker]),
+        ],
+        warnings: Vec::new(),
+    }
+}
+
+#[test]
+fn processes_are_above_the_list_and_explain_what_is_missing() {
+    let mut screen = Screen::new(80, 24);
+    let exit = "exited with 101: thread 'main' panicked at src/main.rs:4:5: no such file";
+    let backoff = format!("{exit}; starts again in 4 s");
+    screen.app.set_processes(Ok(processes("", &backoff)));
+    screen.shows(&expect![[r#"
+        palm top  tcp://10.0.0.7:5559  2 components
+        Bottleneck: `index`. `images` waits for it 97 % of the time, with 10,000 of
+        10,000 messages waiting.
+        processes  kind      ready   cpu  memory  exits  last exit
+        cache      process   1 of 1  7 %   9 MiB      0  -
+        index      pipeline  1 of 1  7 %   9 MiB      0  -
+        master     master    1 of 1  7 %   9 MiB      0  -
+        worker     worker    1 of 2  7 %   9 MiB      1  worker/1 exited with 101: thre…
+          worker/1 exited with 101: thread 'main' panicked at src/main.rs:4:5: no such …
+        component, edges                   rate/s          waiting stalled     p99  busy
+        images                master        12.3k           10,006               -
+          a worker with a ve… worker          500      3 of 10,000     0 %       -  40 %
+          alpha               worker          500      3 of 10,000     0 %       -  40 %
+          index               subscriber       1k 10,000 of 10,000    97 %       -
+        index                 pipeline          0                0               -
+
+
+
+
+
+
+
+
+        ↑↓: select  enter: details  s: sort (name)  /: filter  q: quit
+    "#]]);
+    // The master, too: what does not answer has the runner's reason.
+    let killed = "was killed by SIGKILL; starts again in 1 s";
+    let silent = "nothing listens at tcp://10.0.0.7:5559";
+    let answers = vec![
+        (
+            "tcp://10.0.0.7:5559",
+            Answer::Unreachable(silent.to_owned()),
+        ),
+        ("tcp://10.0.0.8:5559", Answer::Report(Box::new(index(3)))),
+    ];
+    let died = screen.begin + Duration::from_secs(3);
+    screen.app.update(cluster(answers), died);
+    screen.app.set_processes(Ok(processes(killed, &backoff)));
+    let text = screen.text();
+    let reason = "  last answer 1.0 s ago: master/0 was killed by SIGKILL; starts again in 1 s";
+    assert!(text.lines().any(|line| line == reason), "{text}");
+    // Both return.
+    screen.app.update(both(4), died + Duration::from_secs(1));
+    screen.app.set_processes(Ok(processes("", "")));
+    let text = screen.text();
+    assert!(
+        !text.contains("starts again") && !text.contains("unreachable"),
+        "{text}"
+    );
+    assert!(text.contains("worker     worker    2 of 2"), "{text}");
+    let reason = "the cluster does not run: `palm up` starts it";
+    screen.app.set_processes(Err(reason.to_owned()));
+    let text = screen.text();
+    assert!(
+        text.contains(&format!("processes are unknown: {reason}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn component_that_never_answered_has_its_key_as_name() {
+    let mut screen = Screen::new(80, 18);
+    screen.app = App::new("images".to_owned(), false, screen.begin);
+    let waits = "waits for `master`, which is starting";
+    let mut processes = processes("has not reported READY=1 since 2 s", "");
+    processes.components.truncate(3);
+    processes.components[1].instances[0].is_ready = false;
+    processes.components[1].instances[0].sentence = waits.to_owned();
+    screen.app.set_processes(Ok(processes));
+    let silent = |address| {
+        (
+            address,
+            Answer::Unreachable("connection refused".to_owned()),
+        )
+    };
+    let answers = ["tcp://10.0.0.7:5559", "tcp://10.0.0.8:5559"].map(silent);
+    screen.app.update(cluster(answers.into()), screen.begin);
+    screen.shows(&expect![[r#"
+        palm top  images  2 components, 2 unreachable
+        Rates are unknown: no component has answered twice in a row.
+
+        processes  kind      ready   cpu  memory  exits  last exit
+        cache      process   1 of 1  7 %   9 MiB      0  -
+        index      pipeline  0 of 1  7 %   9 MiB      0  -
+          index/0 waits for `master`, which is starting
+        master     master    0 of 1    -       -      1  -
+          master/0 has not reported READY=1 since 2 s
+        component, edges                   rate/s          waiting stalled     p99  busy
+        index                 unreachable       -                -               -
+          index/0 waits for `master`, which is starting
+        master                unreachable       -                -               -
+          master/0 has not reported READY=1 since 2 s
+
+
+
+        ↑↓: select  enter: details  s: sort (name)  /: filter  q: quit
+    "#]]);
+}
+
+#[test]
+fn details_of_a_component_show_its_processes() {
+    let mut screen = Screen::new(80, 40);
+    screen.app.set_processes(Ok(processes("", "")));
+    screen.press(&[KeyCode::Home, KeyCode::Enter]);
+    let text = screen.text();
+    assert!(
+        text.contains("\n  instance  process  run  exits  cpu"),
+        "{text}"
+    );
+    assert!(text.contains("  master/0"), "{text}");
+    assert!(!text.contains("worker/0 "), "{text}");
+}
+
 #[test]
 fn filter_keeps_rows_that_contain_it() {
     let mut screen = Screen::new(80, 10);
@@ -239,6 +390,10 @@ fn details_are_scrolled_within_their_lines() {
 fn screen_is_drawn_at_any_size() {
     for (width, height) in [(1, 1), (20, 5), (80, 24), (300, 100)] {
         let mut screen = Screen::new(width, height);
+        screen.text();
+        screen
+            .app
+            .set_processes(Ok(processes("is starting", "exited with 1; it failed")));
         screen.text();
         screen.press(&[KeyCode::Enter]);
         screen.text();

@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::component::Numbers;
 use crate::setup::{Cluster, LIMIT, trial};
 
-const CLUSTER: &str = r#"
+/// A master and two workers, which this program is.
+pub(crate) const CLUSTER: &str = r#"
     [components.master]
     kind = "master"
     name = "numbers"

@@ -11,6 +11,8 @@ mod component;
 mod load;
 #[cfg(target_os = "linux")]
 mod setup;
+#[cfg(target_os = "linux")]
+mod watch;
 
 fn main() {
     #[cfg(target_os = "linux")]
@@ -19,7 +21,7 @@ fn main() {
         let mut arguments = libtest_mimic::Arguments::from_args();
         // Each test is a cluster with load of its own.
         arguments.test_threads.get_or_insert(2);
-        let tests = [commands::tests(), load::tests()];
+        let tests = [commands::tests(), load::tests(), watch::tests()];
         libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit();
     }
 }

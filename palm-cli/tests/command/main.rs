@@ -462,11 +462,7 @@ fn failures_and_usage_have_their_exit_codes() {
                 "{arguments:?}: {stderr}"
             );
         }
-        for arguments in [
-            &["inspect"][..],
-            &["inspect", "nowhere"],
-            &["call", "double"],
-        ] {
+        for arguments in [&["trace"][..], &["inspect", "nowhere"], &["call", "double"]] {
             let (code, stdout, stderr) = palm(arguments, b"").await;
             assert_eq!((code, &*stdout), (2, ""), "{arguments:?}: {stderr}");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use palm::socket::Address;
 
-use crate::arguments::{Output, seconds};
+use crate::arguments::{ClusterFile, Output, seconds};
 
 /// The subcommands that run a cluster.
 #[derive(Debug, Subcommand)]
@@ -49,14 +49,6 @@ impl Command {
         };
         names.iter().map(|name| name.parse().ok()).collect()
     }
-}
-
-/// The file of a cluster.
-#[derive(Debug, Clone, Args)]
-pub struct ClusterFile {
-    /// The file of the cluster. Without it, `cluster.toml` in this folder or in one above it.
-    #[arg(short, long, value_name = "FILE", env = "PALM_CLUSTER_FILE")]
-    pub file: Option<PathBuf>,
 }
 
 /// The file of a cluster, for commands whose `-f` follows.

@@ -8,6 +8,7 @@ mod file;
 mod hidden;
 mod logs;
 pub(super) mod plan;
+mod processes;
 mod ps;
 mod up;
 mod wait;
@@ -15,6 +16,7 @@ mod wait;
 pub use arguments::Command;
 pub use failure::ClusterFailure;
 pub use hidden::hidden;
+pub(super) use processes::Runner;
 
 use super::{Failure, write};
 

@@ -1,13 +1,14 @@
 //! `palm ps` and `palm status`.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstream::eprint;
 use palm_runner::state::{ClusterStatus, InstanceStatus};
 
 use super::arguments::{Ps, Status};
 use super::file::File;
+use super::processes::CpuMeter;
 use super::wait::{reasons, until_settled};
 use super::{ClusterFailure, Failure, write};
 use crate::arguments::Output;
@@ -26,15 +27,18 @@ pub(super) fn ps(ps: &Ps) -> Result<(), Failure> {
             serde_json::to_value(&first).map_err(std::io::Error::from)?
         ),
         Output::Table => {
+            let mut meter = CpuMeter::default();
+            meter.measure(&first, Instant::now());
             std::thread::sleep(MEASURE);
             let second = client.status().map_err(ClusterFailure::from)?;
-            table(&first, &second)
+            let used = meter.measure(&second, Instant::now());
+            table(&second, &used)
         }
     };
     Ok(write(text.as_bytes())?)
 }
 
-fn table(first: &ClusterStatus, status: &ClusterStatus) -> String {
+fn table(status: &ClusterStatus, used: &HashMap<u32, f64>) -> String {
     let columns = [
         ("instance", Align::Left),
         ("kind", Align::Left),
@@ -47,16 +51,8 @@ fn table(first: &ClusterStatus, status: &ClusterStatus) -> String {
         ("memory", Align::Right),
         ("why", Align::Left),
     ];
-    let before: HashMap<_, _> = first
-        .instances
-        .iter()
-        .map(|it| (it.pid, it.cpu_ms))
-        .collect();
     let row = |it: &InstanceStatus| {
-        let used = it.cpu_ms.zip(before.get(&it.pid).copied().flatten());
-        let share = used.map(|(now, before)| {
-            Duration::from_millis(now.saturating_sub(before)).as_secs_f64() / MEASURE.as_secs_f64()
-        });
+        let share = it.pid.and_then(|pid| used.get(&pid).copied());
         vec![
             it.id.to_string(),
             it.kind.to_string(),

@@ -131,7 +131,7 @@ fn grouped(reasons: impl Iterator<Item = (String, String)>) -> Vec<String> {
 }
 
 /// Returns the state of an instance as the end of a sentence.
-fn reason(instance: &InstanceStatus) -> String {
+pub(super) fn reason(instance: &InstanceStatus) -> String {
     match (&*instance.state, &*instance.why) {
         ("backoff" | "failed" | "pending" | "draining" | "starting", why) if !why.is_empty() => {
             why.to_owned()
