@@ -9,6 +9,7 @@ use toml::Spanned;
 use crate::address::Address;
 use crate::instance::{Restart, Secret};
 use crate::kind::Kind;
+use crate::logs::LogLimits;
 use crate::mistake::{Mistakes, Span};
 use crate::template::Template;
 
@@ -20,7 +21,17 @@ pub struct Cluster {
     pub(crate) components: Vec<Component>,
     /// The keys of components with the addresses at which clients outside call them.
     pub(crate) expose: Vec<(Spanned<String>, Spanned<Address>)>,
+    pub(crate) logs: Logs,
     pub(crate) warnings: Mistakes,
+}
+
+/// The table `logs`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Logs {
+    pub(crate) limits: LogLimits,
+    /// The places of values that the file states.
+    pub(crate) file_size: Option<Span>,
+    pub(crate) instance_size: Option<Span>,
 }
 
 /// A component of a file. While mistakes are collected, it may have a wrong form; then it has no `kind` or `run`.
@@ -104,6 +115,11 @@ impl Cluster {
     /// Returns the keys of the components, in the order of the file.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.components.iter().map(Component::key)
+    }
+
+    /// Returns how large and how old log files become.
+    pub fn log_limits(&self) -> LogLimits {
+        self.logs.limits
     }
 
     /// Returns the warnings about the file.

@@ -26,6 +26,8 @@ mod instances;
 mod keys;
 pub mod kind;
 #[cfg(feature = "file")]
+mod logs;
+#[cfg(feature = "file")]
 pub mod mistake;
 #[cfg(feature = "file")]
 mod parse;
@@ -55,6 +57,8 @@ pub use self::instance::{Instance, InstanceId};
 #[cfg(feature = "file")]
 pub use self::instances::{InstancesError, Places, Scale};
 pub use self::kind::Kind;
+#[cfg(feature = "file")]
+pub use self::logs::LogLimits;
 #[cfg(feature = "file")]
 pub use self::mistake::{Mistake, Mistakes};
 #[cfg(feature = "file")]

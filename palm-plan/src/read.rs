@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -72,6 +73,11 @@ impl<'a> Table<'a> {
         integer(self.get(name)?.value)
     }
 
+    pub(crate) fn size(&self, name: &str) -> Option<Spanned<u64>> {
+        let text = self.text(name)?;
+        Some(Spanned::new(text.span(), parse_size(text.get_ref()).ok()?))
+    }
+
     pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
         parse_duration(self.text(name)?.get_ref()).ok()
     }
@@ -101,6 +107,25 @@ pub(crate) fn integer(value: &SpannedValue<'_>) -> Option<Spanned<u32>> {
     let integer = value.get_ref().as_integer()?;
     let number = u32::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()?;
     Some(Spanned::new(value.span(), number))
+}
+
+/// Reads a size such as `16MiB`, in bytes.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    match (text.trim().parse::<f64>(), text.parse::<ByteSize>()) {
+        (Ok(_), _) => Err("the unit is missing".to_owned()),
+        (_, Ok(size)) => Ok(size.as_u64()),
+        (_, Err(_)) => Err(format!("`{text}` is not a number with a unit")),
+    }
+}
+
+/// Returns a size as the file has it.
+pub(crate) fn size_text(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let whole = |(shift, _): &(u32, &str)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift);
+    match units.into_iter().find(whole) {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes}B"),
+    }
 }
 
 /// Reads a duration such as `30s`.
@@ -202,6 +227,22 @@ fn check(expected: Value, entry: Entry<'_>, mistakes: &mut Mistakes) {
                 mistakes.push(mistake.label(format!("expected {min} to {max}")));
             }
         }
+        (Value::Size(min, max), DeValue::String(text)) => match parse_size(text) {
+            Ok(size) if (min..=max).contains(&size) => {}
+            Ok(_) => {
+                let mistake =
+                    Mistake::new(Code::OutOfRange, span, format!("`{name}` is out of range"));
+                let (min, max) = (size_text(min), size_text(max));
+                mistakes.push(mistake.label(format!("expected {min} to {max}")));
+            }
+            Err(problem) => {
+                let message = format!("`{name}` is malformed: {problem}");
+                let mistake = Mistake::new(Code::MalformedSize, span, message);
+                mistakes.push(mistake.help(
+                    "a number is followed by its unit, `KiB`, `MiB` or `GiB`, such as \"16MiB\"",
+                ));
+            }
+        },
         (Value::Duration, DeValue::String(text)) => {
             if let Err(problem) = parse_duration(text) {
                 mistakes.push(malformed_duration(entry, &problem, "30s"));
@@ -235,7 +276,8 @@ fn check(expected: Value, entry: Entry<'_>, mistakes: &mut Mistakes) {
 /// Returns whether the type of a value is the expected one.
 fn fits(expected: Value, value: &DeValue<'_>) -> bool {
     match expected {
-        Value::Text | Value::Word(_) | Value::Duration | Value::Durations => value.is_str(),
+        Value::Text | Value::Word(_) | Value::Size(..) => value.is_str(),
+        Value::Duration | Value::Durations => value.is_str(),
         Value::Bool => value.is_bool(),
         Value::Integer(..) => value.is_integer(),
         Value::Texts => value.is_array(),

@@ -48,10 +48,13 @@ fn value(form: Value) -> Json {
     /// One or more numbers with units, such as `1m 30s`.
     const DURATION: &str = r"^\s*(\d+\s*[A-Za-z]+\s*)+$";
     const DURATIONS: &str = r"^\s*(\d+\s*[A-Za-z]+\s*)+\.\.\s*(\d+\s*[A-Za-z]+\s*)+$";
+    /// A number with a unit of bytes, such as `16MiB`.
+    const SIZE: &str = r"^\s*\d+(\.\d+)?\s*([kKmMgGtT][iI]?[bB]?|[bB])\s*$";
     match form {
         Value::Text => json!({ "type": "string" }),
         Value::Bool => json!({ "type": "boolean" }),
         Value::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Value::Size(..) => json!({ "type": "string", "pattern": SIZE }),
         Value::Duration => json!({ "type": "string", "pattern": DURATION }),
         Value::Durations => json!({ "type": "string", "pattern": DURATIONS }),
         Value::Word(words) => json!({ "enum": words }),
@@ -78,6 +81,9 @@ mod tests {
         let of_master = &component["dependencies"]["master"]["properties"]["kind"]["enum"];
         assert_eq!(of_master, &json!(["worker"]));
         assert_eq!(component["properties"]["drain"]["type"], "string");
+        let logs = &schema["properties"]["logs"]["properties"];
+        assert_eq!(logs["runs"]["minimum"], 1);
+        assert_eq!(logs["file_size"]["type"], "string");
         assert!(
             component["properties"]["from"]["description"]
                 .as_str()

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::setup::{Cluster, palm, trial};
+use crate::setup::{Cluster, LIMIT, palm, trial};
 
 const IDLE: &str = r#"
     [components.a]
@@ -39,6 +40,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("logs_follow_restarts_and_new_replicas", follow),
         trial("log_files_that_cannot_be_written_are_said", unwritable),
         trial("logs_are_searched_with_context_in_earlier_runs", grep),
+        trial("limits_of_logs_are_changed_without_a_restart", log_limits),
         trial(
             "up_on_a_terminal_shows_logs_and_stops_at_an_interrupt",
             foreground,
@@ -326,6 +328,58 @@ fn grep() {
             .fail(&["logs", "x"])
             .contains("the cluster has no `x`; it has a, b")
     );
+}
+
+/// Polls a condition that no event announces.
+#[track_caller]
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < LIMIT, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn log_limits() {
+    let writer = r#"
+        [components.a]
+        kind = "process"
+        command = "sh"
+        args = ["-c", "while :; do seq 1000; sleep 0.01; done"]
+    "#;
+    let cluster = Cluster::new(writer);
+    cluster.succeed(&["up", "--wait"]);
+    let pid = cluster.status().instances[0].pid;
+    let folder = cluster.folders.logs().join("a/0");
+    let names = || -> Vec<_> {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        entries
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
+    assert_eq!(names(), ["1.log"]);
+    cluster.write(&format!(
+        "logs = {{ file_size = \"64KiB\", runs = 2 }}\n{writer}"
+    ));
+    let plan = cluster.succeed(&["plan"]);
+    assert!(
+        plan.contains("~ update   logs  file_size, runs\n"),
+        "{plan}"
+    );
+    let (code, _, stderr) = cluster.palm(&["up", "--wait"]);
+    assert_eq!((code, &*stderr), (0, "~ update   logs  file_size, runs\n"));
+    eventually("a file is rotated", || names().len() > 2);
+    assert_eq!(cluster.status().instances[0].pid, pid);
+    // The same file changes nothing.
+    let (_, _, stderr) = cluster.palm(&["up", "--wait"]);
+    assert!(stderr.ends_with("its file has not changed\n"), "{stderr}");
+    // Only the last two runs are kept; a file that is being compressed is deleted afterwards.
+    cluster.succeed(&["restart", "a"]);
+    cluster.succeed(&["restart", "a"]);
+    eventually("the files of the first run are deleted", || {
+        !names().iter().any(|name| name.starts_with("1.log"))
+    });
+    cluster.succeed(&["down"]);
 }
 
 fn foreground() {

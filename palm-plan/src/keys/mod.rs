@@ -21,6 +21,8 @@ pub(crate) enum Value {
     Bool,
     /// From the first number to the second one.
     Integer(u32, u32),
+    /// A text such as `16MiB`, from the first number of bytes to the second one.
+    Size(u64, u64),
     /// A text such as `30s`.
     Duration,
     /// A text such as `1s..60s`.
@@ -47,6 +49,10 @@ pub(crate) const RESTART: &[&str] = &["always", "on-failure", "never"];
 
 /// Most replicas of a component.
 pub(crate) const MAX_REPLICAS: u32 = 1000;
+/// A smaller log file would be rotated with each line.
+const MIN_LOG_BYTES: u64 = 64 << 10;
+const MAX_LOG_BYTES: u64 = 1 << 40;
+const MAX_LOG_RUNS: u32 = 100_000;
 
 const ALL: &[Kind] = &Kind::ALL;
 /// Those that palm, or a peer of palm, runs.
@@ -129,6 +135,40 @@ pub(crate) const CLUSTER: &[Key] = &[
         Value::Map(&Value::Text),
         ALL,
         "For each component that clients outside of this machine call, its `db_address`: `master = \"tcp://0.0.0.0:5559\"`.",
+    ),
+    key(
+        "logs",
+        Value::Table(LOGS),
+        ALL,
+        "How large and how old log files become.",
+    ),
+];
+
+/// The keys of `logs`.
+pub(crate) const LOGS: &[Key] = &[
+    key(
+        "file_size",
+        Value::Size(MIN_LOG_BYTES, MAX_LOG_BYTES),
+        ALL,
+        "The size at which a file is rotated and compressed. Default: 16MiB.",
+    ),
+    key(
+        "instance_size",
+        Value::Size(MIN_LOG_BYTES, MAX_LOG_BYTES),
+        ALL,
+        "The size of all files of an instance, compressed, beyond which the oldest ones are deleted. Default: 512MiB.",
+    ),
+    key(
+        "runs",
+        Value::Integer(1, MAX_LOG_RUNS),
+        ALL,
+        "The number of runs of an instance whose files are kept. Default: 500.",
+    ),
+    key(
+        "max_age",
+        Value::Duration,
+        ALL,
+        "The time after which a file is deleted, since it was written last. Default: no limit.",
     ),
 ];
 
@@ -349,6 +389,7 @@ impl Value {
             Self::Text => "a text".to_owned(),
             Self::Bool => "`true` or `false`".to_owned(),
             Self::Integer(..) => "an integer".to_owned(),
+            Self::Size(..) => "a size as text, such as \"16MiB\"".to_owned(),
             Self::Duration => "a duration as text, such as \"30s\"".to_owned(),
             Self::Durations => "two durations as text, such as \"1s..60s\"".to_owned(),
             Self::Word(words) => {

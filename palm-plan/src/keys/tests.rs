@@ -7,7 +7,7 @@ fn words_are_those_of_the_types() {
 
 #[test]
 fn each_key_is_in_its_table_once_and_documented() {
-    for keys in [CLUSTER, COMPONENT, REPLICAS, RESTART_TABLE, SECRET] {
+    for keys in [CLUSTER, LOGS, COMPONENT, REPLICAS, RESTART_TABLE, SECRET] {
         let mut names: Vec<_> = keys.iter().map(|key| key.name).collect();
         names.sort_unstable();
         names.dedup();
@@ -54,6 +54,7 @@ fn tables_of_the_guide_are_those_of_the_keys() {
     let (_, after) = rest.split_once("<!-- keys: end -->").unwrap();
     let tables = [
         table("At the top of the file:", CLUSTER),
+        table("In `[logs]`:", LOGS),
         table("In `[components.KEY]`:", COMPONENT),
         table("In `replicas`:", REPLICAS),
         table("In `restart`:", RESTART_TABLE),

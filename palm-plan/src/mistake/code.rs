@@ -67,6 +67,8 @@ codes! {
     "P011" Error MalformedPlaceholder: "A malformed or unknown placeholder.",
     "P012" Error OutOfRange: "A number out of range.",
     "P013" Error LiteralSecret: "A secret in the file.",
+    "P014" Error MalformedSize: "A malformed size.",
+    "P015" Error LogSizesReversed: "Sizes of log files that exclude each other.",
     // The graph.
     "P020" Error UnknownReference: "A reference to nothing.",
     "P021" Error WrongKind: "A component of the wrong kind at the other end.",

@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use self::values::{
-    read_address, read_env, read_options, read_ready, read_replicas, read_restart, templates,
+    read_address, read_env, read_logs, read_options, read_ready, read_replicas, read_restart,
+    templates,
 };
 use crate::cluster::{Cluster, Component, Run};
 use crate::keys::{CLUSTER, COMPONENT};
@@ -104,6 +105,7 @@ fn read_cluster(table: Table<'_>, mistakes: &mut Mistakes) -> Cluster {
         trusts_network: table.bool("trust_network").is_some_and(|it| *it.get_ref()),
         components,
         expose,
+        logs: read_logs(table),
         warnings: Mistakes::default(),
     }
 }

@@ -7,9 +7,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::address::Address;
-use crate::cluster::{ComponentOption, Ready, Replicas, Variable};
+use crate::cluster::{ComponentOption, Logs, Ready, Replicas, Variable};
 use crate::instance::{Restart, RestartPolicy, Secret};
-use crate::keys::{MAX_REPLICAS, REPLICAS, RESTART_TABLE, SECRET};
+use crate::keys::{LOGS, MAX_REPLICAS, REPLICAS, RESTART_TABLE, SECRET};
 use crate::mistake::{Code, Mistake, Mistakes, Span, suggestion};
 use crate::read::{self, Entry, Table, entries};
 use crate::template::{Endpoint, OWN, Problem, Template, span_within};
@@ -141,6 +141,28 @@ fn json(value: &DeValue<'_>) -> Json {
                 .collect()
         }
     }
+}
+
+pub(super) fn read_logs(table: Table<'_>) -> Logs {
+    let mut logs = Logs::default();
+    let Some(entries) = table.table("logs") else {
+        return logs;
+    };
+    let table = Table::new(entries, LOGS);
+    let limits = &mut logs.limits;
+    if let Some(size) = table.size("file_size") {
+        logs.file_size = Some(size.span());
+        limits.file_bytes = size.into_inner();
+    }
+    if let Some(size) = table.size("instance_size") {
+        logs.instance_size = Some(size.span());
+        limits.instance_bytes = size.into_inner();
+    }
+    if let Some(runs) = table.integer("runs") {
+        limits.runs = runs.into_inner();
+    }
+    limits.max_age = table.duration("max_age");
+    logs
 }
 
 pub(super) fn read_ready(table: Table<'_>) -> Option<Spanned<Ready>> {

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod graph;
+mod logs;
 mod names;
 mod options;
 mod placeholders;
@@ -25,6 +26,7 @@ pub(crate) fn check(cluster: &Cluster, mistakes: &mut Mistakes) {
     options::check(cluster, mistakes);
     addresses::check(cluster, mistakes);
     secrets::check(cluster, mistakes);
+    logs::check(cluster, mistakes);
 }
 
 /// Returns what to do about a key that no component has.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use palm_plan::{Instance, InstanceId};
+use palm_plan::{Instance, InstanceId, LogLimits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -64,6 +64,9 @@ pub struct Wanted {
     pub instances: Vec<Instance>,
     /// What the client needs to know when it plans again, such as addresses. The runner keeps it.
     pub notes: Value,
+    /// How large and how old their log files become.
+    #[serde(default)]
+    pub log_limits: LogLimits,
     /// The number of the last change. A change is refused if another one came first.
     pub revision: u64,
 }

@@ -3,20 +3,24 @@
 //! One thread serves all processes, so that neither a slow disk nor a process that floods its output delays their
 //! supervision. It reads a bounded piece of one output at a time; a process that writes faster waits in its pipe.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread;
+use std::time::Duration;
 
 use palm_plan::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::LogLimits;
 use super::failures::{Failures, LogChange};
 use super::file::Compressor;
 use super::output::{OpenOutput, Request, Shared, read};
+use super::read::{folder, instances};
 
 /// The handle of the thread. Without it, the thread ends.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ enum Command {
     Attach(OpenOutput),
     Finish(InstanceId, String, oneshot::Sender<Vec<String>>),
     Release(oneshot::Sender<Vec<OpenOutput>>),
+    SetLimits(LogLimits),
 }
 
 impl Capture {
@@ -44,7 +49,7 @@ impl Capture {
         let run = move || {
             let shared = Shared {
                 logs,
-                limits,
+                limits: Rc::new(Cell::new(limits)),
                 compressor,
                 failures: shared_failures,
                 buffers: Rc::default(),
@@ -72,6 +77,11 @@ impl Capture {
         receiver.await.unwrap_or_default()
     }
 
+    /// Sets other limits, also for the files that are being written.
+    pub(crate) fn set_limits(&self, limits: LogLimits) {
+        let _ = self.commands.send(Command::SetLimits(limits));
+    }
+
     /// Ends all reading and returns the outputs, for the next runner.
     pub(crate) async fn release(&self) -> Vec<OpenOutput> {
         let (sender, receiver) = oneshot::channel();
@@ -90,12 +100,37 @@ impl Capture {
     }
 }
 
+/// Time between two looks for files that have become too old.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Deletes old files of all instances, also of those that do not run any more.
+fn sweep(shared: &Shared) {
+    for id in instances(&shared.logs) {
+        let folder = folder(&shared.logs, &id);
+        shared.compressor.delete_old(folder, shared.limits.get());
+    }
+}
+
 type Runs = HashMap<InstanceId, (mpsc::Sender<Request>, JoinHandle<()>)>;
 
 async fn serve(shared: Shared, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut runs = Runs::new();
-    while let Some(command) = commands.recv().await {
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            _ = sweeps.tick() => {
+                sweep(&shared);
+                continue;
+            }
+        };
+        let Some(command) = command else { return };
         match command {
+            Command::SetLimits(limits) => {
+                shared.limits.set(limits);
+                sweep(&shared);
+            }
             Command::Attach(output) => {
                 let (sender, receiver) = mpsc::channel(1);
                 let id = output.id.clone();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde::{Deserialize, Serialize};
+use palm_plan::LogLimits;
 
 use super::failures::{WriteFailure, lost};
 use super::format::{Line, Stream, timestamp};
@@ -17,30 +17,10 @@ use super::segment::{Part, Segment, segments};
 
 /// Rotated files that wait for their compression. Further ones remain uncompressed.
 const MAX_WAITING_FILES: usize = 1024;
-/// Runs of an instance whose output is kept.
-const MAX_RUNS: u32 = 500;
 /// Time between two attempts to write after one has failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Free bytes of the disk from which on lines are written again after it was full: a few reads of output.
 const MIN_FREE_BYTES: u64 = 256 * 1024;
-
-/// How large log files become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLimits {
-    /// A file is rotated when it has reached this size, in bytes. Default: 16 MiB.
-    pub file_bytes: u64,
-    /// The oldest files of an instance are deleted when all of them, compressed, are larger. Default: 512 MiB.
-    pub instance_bytes: u64,
-}
-
-impl Default for LogLimits {
-    fn default() -> Self {
-        Self {
-            file_bytes: 16 << 20,
-            instance_bytes: 512 << 20,
-        }
-    }
-}
 
 /// The file of a run.
 #[derive(Debug)]
@@ -67,7 +47,7 @@ impl RunLog {
             bytes: 0,
             failure: None,
         };
-        delete_old_runs(folder, run);
+        delete_old_runs(folder, run, limits.runs);
         if let Err(error) = this.open_file() {
             this.fail(&error, 0);
         }
@@ -81,6 +61,11 @@ impl RunLog {
             lost_lines,
             tried_at: Instant::now(),
         });
+    }
+
+    /// Sets other limits.
+    pub(super) fn set_limits(&mut self, limits: LogLimits) {
+        self.limits = limits;
     }
 
     /// Returns why lines are not written at present.
@@ -200,24 +185,38 @@ impl RunLog {
         let path = rotated.path(&self.folder);
         fs::rename(Segment::live(self.run).path(&self.folder), &path)?;
         self.file = None;
-        self.compressor.compress(path, self.limits.instance_bytes);
+        self.compressor.compress(path, self.limits);
         self.open_file()
     }
 }
 
-/// The thread that compresses rotated files and deletes the oldest ones. It ends with the last handle.
+/// The thread that compresses rotated files and deletes old ones. It ends with the last handle.
 #[derive(Debug, Clone)]
-pub(super) struct Compressor(SyncSender<(PathBuf, u64)>);
+pub(super) struct Compressor(SyncSender<Job>);
+
+/// What the thread has to do.
+#[derive(Debug)]
+enum Job {
+    /// Compress a file, and delete old ones in its folder.
+    Compress(PathBuf, LogLimits),
+    /// Delete old files in the folder of an instance.
+    Delete(PathBuf, LogLimits),
+}
 
 impl Compressor {
     pub(super) fn start() -> io::Result<Self> {
-        let (sender, receiver) = sync_channel::<(PathBuf, u64)>(MAX_WAITING_FILES);
+        let (sender, receiver) = sync_channel(MAX_WAITING_FILES);
         let run = move || {
-            for (path, instance_bytes) in receiver {
-                // The uncompressed file remains if the disk is full.
-                let _ = compress(&path);
-                if let Some(folder) = path.parent() {
-                    delete_oldest(folder, instance_bytes);
+            for job in receiver {
+                match job {
+                    Job::Compress(path, limits) => {
+                        // The uncompressed file remains if the disk is full.
+                        let _ = compress(&path);
+                        if let Some(folder) = path.parent() {
+                            delete_old(folder, limits);
+                        }
+                    }
+                    Job::Delete(folder, limits) => delete_old(&folder, limits),
                 }
             }
         };
@@ -227,8 +226,13 @@ impl Compressor {
         Ok(Self(sender))
     }
 
-    fn compress(&self, path: PathBuf, instance_bytes: u64) {
-        let _ = self.0.try_send((path, instance_bytes));
+    fn compress(&self, path: PathBuf, limits: LogLimits) {
+        let _ = self.0.try_send(Job::Compress(path, limits));
+    }
+
+    /// Deletes files of an instance that are beyond the limits.
+    pub(super) fn delete_old(&self, folder: PathBuf, limits: LogLimits) {
+        let _ = self.0.try_send(Job::Delete(folder, limits));
     }
 }
 
@@ -254,10 +258,35 @@ fn compress(path: &Path) -> io::Result<()> {
 }
 
 /// Deletes the files of runs long before this one, which a component that fails again and again would pile up.
-fn delete_old_runs(folder: &Path, run: u32) {
+fn delete_old_runs(folder: &Path, run: u32, max_runs: u32) {
     for segment in segments(folder) {
-        if segment.run + MAX_RUNS <= run {
+        if segment.run.saturating_add(max_runs) <= run {
             let _ = fs::remove_file(segment.path(folder));
+        }
+    }
+}
+
+/// Deletes the files of an instance that are beyond the limits. The last one remains: it may be written at present.
+fn delete_old(folder: &Path, limits: LogLimits) {
+    if let Some(last) = segments(folder).last() {
+        delete_old_runs(folder, last.run, limits.runs);
+    }
+    if let Some(max_age) = limits.max_age {
+        delete_aged(folder, max_age, SystemTime::now());
+    }
+    delete_oldest(folder, limits.instance_bytes);
+}
+
+/// Deletes files to which nothing was written for `max_age`. A file whose time is in the future has no age.
+fn delete_aged(folder: &Path, max_age: Duration, now: SystemTime) {
+    let mut segments = segments(folder);
+    segments.pop();
+    for segment in segments {
+        let path = segment.path(folder);
+        let written = fs::metadata(&path).and_then(|it| it.modified());
+        let age = written.ok().and_then(|it| now.duration_since(it).ok());
+        if age.is_some_and(|age| age >= max_age) {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -293,6 +322,7 @@ mod tests {
         let limits = LogLimits {
             file_bytes: 1000,
             instance_bytes: 1000,
+            ..LogLimits::default()
         };
         let (sender, receiver) = sync_channel(1000);
         let mut log = RunLog::open(folder.path(), 3, limits, Compressor(sender));
@@ -312,10 +342,13 @@ mod tests {
         assert_eq!(all.as_bytes(), expected);
         drop(log);
         let mut last = String::new();
-        receiver
-            .into_iter()
-            .for_each(|(path, _)| compress(&path).unwrap());
-        delete_oldest(folder.path(), 1000);
+        for job in receiver {
+            match job {
+                Job::Compress(path, _) => compress(&path).unwrap(),
+                Job::Delete(..) => unreachable!("no folder was swept"),
+            }
+        }
+        delete_old(folder.path(), limits);
         let segments = segments(folder.path());
         let size = |it: &Segment| fs::metadata(it.path(folder.path())).unwrap().len();
         assert!(segments.iter().map(size).sum::<u64>() < 2500);
@@ -357,5 +390,37 @@ mod tests {
             "{note}"
         );
         assert_eq!(lines.collect::<Vec<_>>(), ["line 3"]);
+    }
+
+    #[test]
+    fn old_runs_and_aged_files_are_deleted_but_not_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let compressor = Compressor::start().unwrap();
+        let limits = LogLimits {
+            runs: 3,
+            ..LogLimits::default()
+        };
+        let write = |run| {
+            let mut log = RunLog::open(folder.path(), run, limits, compressor.clone());
+            log.append(&line(run));
+        };
+        let runs = || -> Vec<_> {
+            let segments = segments(folder.path());
+            segments.iter().map(|it| it.run).collect()
+        };
+        (1..=5).for_each(write);
+        assert_eq!(runs(), [3, 4, 5]);
+        let fewer = LogLimits { runs: 2, ..limits };
+        delete_old(folder.path(), fewer);
+        assert_eq!(runs(), [4, 5]);
+        let max_age = Duration::from_secs(3600);
+        let now = SystemTime::now();
+        delete_aged(folder.path(), max_age, now);
+        assert_eq!(runs(), [4, 5]);
+        // The system's clock was set back: files of the future are kept.
+        delete_aged(folder.path(), max_age, now - 2 * max_age);
+        assert_eq!(runs(), [4, 5]);
+        delete_aged(folder.path(), max_age, now + 2 * max_age);
+        assert_eq!(runs(), [5]);
     }
 }

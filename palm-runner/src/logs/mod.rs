@@ -21,9 +21,9 @@ mod stamp;
 mod text;
 
 pub use entry::{Entry, Selection};
-pub use file::LogLimits;
 pub use follow::Follower;
 pub use format::{Level, Line, Stream};
+pub use palm_plan::LogLimits;
 pub use read::{History, instances};
 pub use search::{Found, Search, SearchError, search};
 pub use segment::last_run;

@@ -1,6 +1,6 @@
 //! The output of one run: what was read of it, and the file that it is written to.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -49,7 +49,7 @@ pub(crate) struct OpenOutput {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) logs: PathBuf,
-    pub(super) limits: LogLimits,
+    pub(super) limits: Rc<Cell<LogLimits>>,
     pub(super) compressor: Compressor,
     pub(super) failures: Failures,
     pub(super) buffers: Rc<RefCell<Buffers>>,
@@ -166,7 +166,7 @@ impl Run {
             lost,
         } = output;
         let folder = shared.logs.join(&id.component).join(id.index.to_string());
-        let mut log = RunLog::open(&folder, run, shared.limits, shared.compressor.clone());
+        let mut log = RunLog::open(&folder, run, shared.limits.get(), shared.compressor.clone());
         if let Some((lines, error)) = lost {
             log.continue_failure(lines, error);
         }
@@ -352,6 +352,7 @@ impl Run {
         if lines.is_empty() {
             return;
         }
+        self.log.set_limits(self.shared.limits.get());
         let had_failed = self.log.failure().is_some();
         self.log.append(lines);
         if had_failed || self.log.failure().is_some() {

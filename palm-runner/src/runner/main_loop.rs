@@ -121,7 +121,7 @@ impl Runner {
         inherited: Option<Inherited>,
     ) -> Result<(Self, Inputs), RunError> {
         let folders = &state.launch.folders;
-        let capture = Capture::start(folders.logs(), state.launch.log_limits);
+        let capture = Capture::start(folders.logs(), state.launch.wanted.log_limits);
         let capture = capture.map_err(RunError::io("the thread for logs"))?;
         let (report_sender, reports) = mpsc::channel(MAX_WAITING_REPORTS);
         let (probe_sender, probes) = mpsc::channel(MAX_WAITING_REPORTS);
@@ -222,6 +222,9 @@ impl Runner {
         let last = |id: &InstanceId| last_run(&logs.join(&id.component).join(id.index.to_string()));
         let now = self.clock.now();
         self.supervisor.apply(wanted.instances.clone(), last, now);
+        if wanted.log_limits != self.launch.wanted.log_limits {
+            self.capture.set_limits(wanted.log_limits);
+        }
         self.launch.wanted = wanted;
         self.save();
     }

@@ -23,7 +23,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::api::Wanted;
-use crate::logs::LogLimits;
 
 pub use events::{ClusterEvent, read_events};
 pub use folders::{FolderError, Folders};
@@ -40,8 +39,6 @@ pub struct Launch {
     pub executable: PathBuf,
     /// What should run.
     pub wanted: Wanted,
-    /// How large log files become.
-    pub log_limits: LogLimits,
     /// Whether the runner belongs to a terminal, on which it shows the logs.
     pub foreground: bool,
 }

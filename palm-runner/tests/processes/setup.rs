@@ -110,11 +110,11 @@ impl Cluster {
             executable: program(),
             wanted: Wanted {
                 instances,
+                log_limits: LogLimits {
+                    file_bytes: 1 << 20,
+                    ..LogLimits::default()
+                },
                 ..Wanted::default()
-            },
-            log_limits: LogLimits {
-                file_bytes: 1 << 20,
-                ..LogLimits::default()
             },
             foreground: false,
         };

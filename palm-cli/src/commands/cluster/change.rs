@@ -26,9 +26,10 @@ pub(super) fn scale(scale: &Scale) -> Result<(), Failure> {
     notes.replicas.extend(scale.replicas.iter().cloned());
     let mut next = file.plan(&notes)?;
     next.revision = wanted.revision;
+    // A command that changes numbers must not roll out an edit by the way.
+    next.log_limits = wanted.log_limits;
     let plan = palm_plan::plan(&wanted.instances, &next.instances);
     if !plan.restart.is_empty() {
-        // A command that changes numbers must not roll out an edit by the way.
         let _ = writeln!(
             anstream::stderr(),
             "note: `{}` was edited, which `palm up` applies",

@@ -96,6 +96,7 @@ impl File {
         };
         Ok(Wanted {
             instances,
+            log_limits: cluster.log_limits(),
             notes: serde_json::to_value(notes).unwrap_or_default(),
             revision: 0,
         })

@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use anstream::eprintln;
 use palm_plan::{Plan, plan};
 use palm_runner::api::{Client, ClientError, Request, Wanted};
-use palm_runner::logs::LogLimits;
 use palm_runner::runner::{Launch, Progress, RunError, run};
 
 use super::arguments::Up;
 use super::file::{File, Notes};
 use super::hidden::{Begin, RUN_ARGUMENT};
+use super::plan::log_changes;
 use super::wait::until_settled;
 use super::{ClusterFailure, Failure, console, write};
 
@@ -35,7 +35,6 @@ fn begin(file: &File, up: &Up) -> Result<(), Failure> {
         folders: file.folders.clone(),
         executable: std::env::current_exe()?,
         wanted: file.plan(&notes)?,
-        log_limits: LogLimits::default(),
         foreground: !is_detached,
     };
     if is_detached {
@@ -131,13 +130,17 @@ fn change(file: &File, mut client: Client, up: &Up) -> Result<(), Failure> {
         .instances
         .iter()
         .any(|it| matches!(&*it.state, "stopped" | "failed"));
-    if plan.is_empty() && !is_stopped {
+    let logs = log_changes(&running.log_limits, &wanted.log_limits);
+    if plan.is_empty() && logs.is_none() && !is_stopped {
         let pid = status.runner_pid;
         eprintln!(
             "{} is run by process {pid} already, and its file has not changed",
             file.name
         );
         return finish(file, up);
+    }
+    if let Some(logs) = logs {
+        anstream::eprint!("{logs}");
     }
     if !plan.is_empty() {
         confirm(&plan, up)?;
