@@ -158,6 +158,8 @@ impl Check<'_> {
             format!("`{command}` cannot be executed: {problem}"),
         );
         self.mistakes.push(mistake.help(match command.contains('/') {
+            _ if command.contains("target/debug/") => "`cargo build` makes it",
+            _ if command.contains("target/release/") => "`cargo build --release` makes it",
             true => "the path is relative to the folder of the file",
             false => "the name is searched for in PATH; a path relative to the folder of the file begins with `./`",
         }));
