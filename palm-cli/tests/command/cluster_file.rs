@@ -224,6 +224,14 @@ fn init_writes_a_project_and_overwrites_nothing() {
         let project = folder.text("sink project");
         let next = succeed(&["init", "sink", &project], b"").await;
         assert!(next.contains("palm up --wait"), "{next}");
+        // The command was built from this checkout, so `cargo build` finds palm without crates.io.
+        let checkout = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .unwrap();
+        assert!(next.contains(checkout.to_str().unwrap()), "{next}");
+        let manifest = folder.read("sink project/Cargo.toml");
+        let path = format!("package = \"palm-cluster\", path = {checkout:?}");
+        assert!(manifest.contains(&path), "{manifest}");
         let file = folder.text("sink project/cluster.toml");
         succeed(&["validate", "--offline", "-f", &file], b"").await;
         let schema: Value =

@@ -109,7 +109,8 @@ pub struct Init {
     /// List the scenarios.
     #[arg(long)]
     pub list: bool,
-    /// Depend on this checkout of palm, instead of the published package.
+    /// Depend on this checkout of palm. Without it, the checkout that this command was built from, or the published
+    /// package.
     #[arg(long, value_name = "FOLDER")]
     pub palm: Option<PathBuf>,
 }

@@ -23,7 +23,8 @@ pub(super) fn init(init: &Init) -> Result<(), FileFailure> {
     }
     let scenario =
         find(&init.scenario).ok_or_else(|| FileFailure::Scenario(init.scenario.clone()))?;
-    let files = files(scenario, init.palm.as_deref());
+    let checkout = init.palm.clone().or_else(own_checkout);
+    let files = files(scenario, checkout.as_deref());
     let existing = files
         .iter()
         .map(|(path, _)| init.folder.join(path))
@@ -37,7 +38,18 @@ pub(super) fn init(init: &Init) -> Result<(), FileFailure> {
         let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
         written.map_err(|source| FileFailure::Write { path, source })?;
     }
-    Ok(write(next_steps(init, scenario).as_bytes())?)
+    Ok(write(
+        next_steps(init, scenario, checkout.as_deref()).as_bytes(),
+    )?)
+}
+
+/// Returns the checkout of palm that this program was built from, if it is still there. A program from crates.io was
+/// built from a package, with no other packages next to it.
+fn own_checkout() -> Option<PathBuf> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let has_palm = ["palm-cli", "palm-runtime"].map(|it| checkout.join(it).join("Cargo.toml"));
+    let is_checkout = has_palm.iter().all(|manifest| manifest.is_file());
+    is_checkout.then(|| checkout.to_owned())
 }
 
 /// Returns a line for each scenario.
@@ -172,13 +184,20 @@ fn manifest(scenario: &'static Dir<'static>, palm: Option<&Path>) -> String {
     )
 }
 
-fn next_steps(init: &Init, scenario: &'static Dir<'static>) -> String {
+fn next_steps(init: &Init, scenario: &'static Dir<'static>, checkout: Option<&Path>) -> String {
+    let depends = match (checkout, &init.palm) {
+        (Some(checkout), None) => format!(
+            "The project depends on the palm of this checkout, from which the command was built: {}\n\n",
+            checkout.display()
+        ),
+        _ => String::new(),
+    };
     let change = match init.folder == Path::new(".") {
         true => String::new(),
         false => format!("  cd {}\n", init.folder.display()),
     };
     format!(
-        "{} Next:\n\n{change}  cargo build\n  palm validate\n  palm up --wait\n  palm logs client\n",
+        "{}\n{depends}Next:\n\n{change}  cargo build\n  palm validate\n  palm up --wait\n  palm logs client\n",
         about(scenario)
     )
 }
