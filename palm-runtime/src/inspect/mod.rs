@@ -47,7 +47,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::cache::service::{self, Verb};
 use crate::discovery::{ControlVerb, IntoAddress, descriptor};
 use crate::message::proto::Descriptor;
-use crate::report::{Report, ReportRequest, Role};
+use crate::report::{MAX_REPORT_BYTES, Report, ReportRequest, Role};
 use crate::socket::{Address, AddressError, Request, SocketOptions, probe};
 
 /// Time within which a component has to answer.
@@ -62,6 +62,9 @@ const PROBE_DELAY: Duration = Duration::from_millis(500);
 /// The reason of a component that listens and does not answer.
 const SILENT: &str =
     "it is connected, but does not answer: it is stopped, busy, or not a palm component";
+
+/// The most bytes of a name of a component that does not report. It may be any program.
+const MAX_NAME_BYTES: usize = 1024;
 
 /// The most components that are asked.
 const MAX_COMPONENTS: usize = 1000;
@@ -264,6 +267,12 @@ async fn ask(
     let answer = async {
         let body = ControlVerb::Inspect.request("_", wanted.encode());
         let reply = request.request(body, ANSWER_TIMEOUT).await.ok()?;
+        if reply.len() > MAX_REPORT_BYTES {
+            return Some(Answer::Unreachable(format!(
+                "its answer has {} bytes, and a report has {MAX_REPORT_BYTES} at most",
+                reply.len()
+            )));
+        }
         Some(match Report::decode(reply) {
             Ok(report) => Answer::Report(Box::new(report)),
             Err(_) => describe(&request).await,
@@ -301,10 +310,14 @@ async fn describe(request: &Request) -> Answer {
         true => String::from_utf8_lossy(&get("name").await).into_owned(),
         false => own.name,
     };
+    let short = |mut text: String| {
+        text.truncate(text.floor_char_boundary(MAX_NAME_BYTES));
+        text
+    };
     Answer::NoReport {
-        name,
-        kind: own.kind,
-        version: own.version,
+        name: short(name),
+        kind: short(own.kind),
+        version: short(own.version),
     }
 }
 
