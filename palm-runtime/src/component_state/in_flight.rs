@@ -15,6 +15,8 @@ use crate::stop::Stop;
 #[derive(Debug, Default)]
 pub(crate) struct InFlightTasks {
     tasks: AtomicU64,
+    /// Those of them that wait for capacity of the socket.
+    unsent: AtomicU64,
     /// Parts that can still push tasks.
     pushing: AtomicU64,
     changed: Notify,
@@ -33,14 +35,36 @@ impl InFlightTasks {
     }
 
     pub(crate) fn subtract(&self, results: usize) {
-        let results = results as u64;
-        let less = |tasks: u64| Some(tasks.saturating_sub(results));
+        self.reduce(results as u64);
+        self.results_arrived.notify_one();
+    }
+
+    /// Sets whether a task that was added waits for capacity of the socket, so that it is not with a worker yet.
+    pub(crate) fn set_unsent(&self, is_unsent: bool) {
+        match is_unsent {
+            true => self.unsent.fetch_add(1, Ordering::Relaxed),
+            false => self.unsent.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Returns the number of tasks that workers have.
+    pub(crate) fn sent(&self) -> u64 {
+        let unsent = self.unsent.load(Ordering::Relaxed);
+        self.tasks().saturating_sub(unsent)
+    }
+
+    /// Removes a task that was added and not pushed.
+    pub(crate) fn retract(&self) {
+        self.reduce(1);
+    }
+
+    fn reduce(&self, by: u64) {
+        let less = |tasks: u64| Some(tasks.saturating_sub(by));
         let tasks = &self.tasks;
         let before = tasks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        if before.is_ok_and(|before| before <= results) {
+        if before.is_ok_and(|before| before <= by) {
             self.changed.notify_one();
         }
-        self.results_arrived.notify_one();
     }
 
     pub(crate) fn close(&self) {

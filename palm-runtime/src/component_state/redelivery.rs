@@ -75,6 +75,18 @@ impl PushedTasks {
         self.ages.push_back((now, number));
     }
 
+    /// Takes back the last [`push`](Self::push), because the task was not pushed after all.
+    pub(crate) fn retract(&mut self, number: u64) {
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        self.ages.pop_back_if(|last| *last == (task.pushed, number));
+        task.attempts -= 1;
+        if task.attempts == 0 {
+            self.tasks.remove(&number);
+        }
+    }
+
     /// Records a result. Returns `false` for a duplicate: the task was redelivered and is already answered.
     pub(crate) fn result(&mut self, number: u64) -> bool {
         let Some(task) = self.tasks.get_mut(&number) else {
@@ -160,6 +172,26 @@ mod tests {
         assert!(pushed.result(1));
         assert!(!pushed.result(1), "of the other worker");
         assert_eq!(pushed.next_due(), None);
+    }
+
+    #[test]
+    fn task_that_was_not_pushed_after_all_counts_no_delivery() {
+        let mut pushed = PushedTasks::new(ACK_WAIT, 2);
+        let start = Instant::now();
+        pushed.push(start, 1, "one".into());
+        pushed.retract(1);
+        assert_eq!(pushed.next_due(), None);
+        for attempt in 1..3 {
+            pushed.push(start + attempt * ACK_WAIT, 1, "one".into());
+            pushed.retract(1);
+            pushed.push(start + attempt * ACK_WAIT, 1, "one".into());
+            let expected = match attempt {
+                1 => due(&["one"], &[]),
+                _ => due(&[], &["one"]),
+            };
+            assert_eq!(pushed.due(start + (attempt + 1) * ACK_WAIT), expected);
+        }
+        pushed.retract(9);
     }
 
     #[test]

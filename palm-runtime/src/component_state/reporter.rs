@@ -217,7 +217,7 @@ impl ComponentState {
         legacy.workers = count(self.workers.get()).await;
         legacy.clients = count(self.callers.get()).await;
         legacy.subscribers = count(self.followers.get()).await;
-        legacy.tasks = self.outstanding.tasks();
+        legacy.tasks = self.outstanding.sent();
         legacy
     }
 }

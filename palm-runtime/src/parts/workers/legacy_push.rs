@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::scheduler::{TaskBacklog, TaskScheduler};
 use crate::clock;
-use crate::component_state::OverdueTasks;
+use crate::component_state::{ComponentState, OverdueTasks};
 use crate::failure::CallFailure;
 use crate::fair_queue::Flow;
 use crate::message::{Batch, Message};
@@ -29,9 +29,10 @@ impl TaskScheduler<'_> {
             return Ok(false);
         };
         let task = self.numbered(task);
-        match self.push.try_send(task.clone()) {
+        let pushed = self.record_push(&task);
+        match self.push.try_send(task) {
             Ok(()) => {
-                self.record_push(task);
+                pushed.keep();
                 Ok(true)
             }
             Err(TrySendError::Full(task)) => {
@@ -56,13 +57,21 @@ impl TaskScheduler<'_> {
         }
     }
 
-    /// Records that a task was pushed.
-    pub(super) fn record_push(&self, task: Bytes) {
+    /// Records that a task is pushed, before it is: its result may arrive before the socket's `send` returns.
+    pub(super) fn record_push(&self, task: &Bytes) -> RecordedPush<'_> {
         self.state.outstanding.add();
+        let mut number = 0;
         if let Some(mut pushed) = self.state.pushed()
             && let Ok(message) = Message::decode(task.clone())
         {
-            pushed.push(clock::now(), message.task_number(), task);
+            number = message.task_number();
+            pushed.push(clock::now(), number, task.clone());
+        }
+        RecordedPush {
+            state: self.state,
+            number,
+            is_waiting: false,
+            is_pushed: false,
         }
     }
 
@@ -104,6 +113,45 @@ impl TaskScheduler<'_> {
             let failure = "no worker returned a result in time";
             let failure = CallFailure::unavailable(failure.into());
             self.fail(frame, &failure).await;
+        }
+    }
+}
+
+/// A task that counts as pushed. If it is dropped without [`keep`](Self::keep), the task was not pushed.
+#[derive(Debug)]
+pub(super) struct RecordedPush<'a> {
+    state: &'a ComponentState,
+    /// The number of the task; 0 if unacknowledged tasks are not redelivered.
+    number: u64,
+    /// Whether the task waits for capacity of the socket.
+    is_waiting: bool,
+    is_pushed: bool,
+}
+
+impl RecordedPush<'_> {
+    /// The task is with no worker until it is sent.
+    pub(super) fn waiting(mut self) -> Self {
+        self.state.outstanding.set_unsent(true);
+        self.is_waiting = true;
+        self
+    }
+
+    pub(super) fn keep(mut self) {
+        self.is_pushed = true;
+    }
+}
+
+impl Drop for RecordedPush<'_> {
+    fn drop(&mut self) {
+        if self.is_waiting {
+            self.state.outstanding.set_unsent(false);
+        }
+        if self.is_pushed {
+            return;
+        }
+        self.state.outstanding.retract();
+        if let Some(mut pushed) = self.state.pushed() {
+            pushed.retract(self.number);
         }
     }
 }

@@ -301,7 +301,10 @@ impl TaskScheduler<'_> {
         };
         let push = async {
             if may_push {
-                self.push.send(task.clone()).await
+                let recorded = self.record_push(&task).waiting();
+                self.push.send(task.clone()).await?;
+                recorded.keep();
+                Ok(())
             } else {
                 self.state.outstanding.results_arrived().await;
                 Ok(())
@@ -311,11 +314,7 @@ impl TaskScheduler<'_> {
             biased;
             pushed = push => {
                 pushed?;
-                if !may_push {
-                    return Ok(Some(task));
-                }
-                self.record_push(task);
-                Ok(None)
+                Ok((!may_push).then_some(task))
             }
             () = self.links_changed() => {
                 self.fail_tasks(tasks, legacy).await;
