@@ -412,3 +412,54 @@ fn calls_that_wait_for_the_first_worker_are_reported_with_the_cause() {
         master.kill().await;
     });
 }
+
+#[test]
+fn requests_of_a_gateway_are_reported_until_they_are_answered() {
+    check(async {
+        let gate = Gate::closed();
+        let master = Master::new("master").bind(ANY).http("127.0.0.1:0");
+        let master = master.spawn().await.unwrap();
+        let worker = Gated(gate.clone()).connect(master.db_address());
+        let worker = worker.concurrency(1).spawn().await.unwrap();
+        let url = format!("{}/wait", master.address("http_address").unwrap());
+        let http = reqwest::Client::new();
+        let requests = (0..5).map(|number| http.post(&url).body(number.to_string()).send());
+        let mut responses = std::pin::pin!(join_all(requests));
+        let address = master.db_address();
+        let arrived = async {
+            loop {
+                let report = report(address).await;
+                if report.requests == 5 && tasks(&report) == 5 {
+                    return report;
+                }
+            }
+        };
+        let before = tokio::select! {
+            _ = &mut responses => panic!("the gate is closed"),
+            before = arrived => before,
+        };
+        let edge = before.edges_of(Role::Client).next().unwrap();
+        assert_eq!((&*edge.name, edge.received, edge.sent), ("HTTP", 5, 0));
+        // Each message is in one number: with the worker, or waiting for it.
+        assert_eq!(
+            before.messages_inside(),
+            before.tasks.messages,
+            "{before:#?}"
+        );
+
+        gate.open();
+        for response in soon("the responses", responses).await {
+            assert_eq!(response.unwrap().status(), 200);
+        }
+        loop {
+            let after = report(address).await;
+            let edge = after.edges_of(Role::Client).next().unwrap();
+            assert_eq!((edge.received, edge.sent, edge.waiting.messages), (5, 5, 0));
+            if after.requests == 0 && (tasks(&after), after.messages_inside()) == (0, 0) {
+                break;
+            }
+        }
+        worker.shutdown().await.unwrap();
+        master.shutdown().await.unwrap();
+    });
+}

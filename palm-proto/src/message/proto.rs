@@ -920,6 +920,9 @@ pub struct Report {
     /// Recent calls, if the request asks for them. Those of workers are at their edges.
     #[prost(message, repeated, tag = "18")]
     pub recent: ::prost::alloc::vec::Vec<RecentCall>,
+    /// HTTP requests of gateways that are under way.
+    #[prost(uint64, tag = "19")]
+    pub requests: u64,
 }
 /// Nested message and enum types in `Report`.
 pub mod report {

@@ -1,8 +1,9 @@
 //! [`Report`]: the state of a component, as it reports it about itself.
 //!
 //! Each message that is in a component is counted by exactly one of these numbers: [`Edge::unread`] until it has reached
-//! a queue, [`Part::queue`], [`Part::held`], [`Function::running`], [`Report::tasks`] while it waits for a worker, and
-//! [`Edge::waiting`] until the peer has acknowledged it or, for a worker, completed it. A message that one component
+//! a queue, [`Part::queue`], [`Part::held`], [`Function::running`], [`Report::tasks`] while it waits for a worker,
+//! [`Legacy::tasks`] while a worker without a link has it, and [`Edge::waiting`] until the peer has acknowledged it or, for
+//! a worker, completed it. A message that one component
 //! has acknowledged and the other one not heard of yet is counted by both, for 20 ms at most.
 //!
 //! Counters begin at the start of the component, and [`Report::instance`] changes with each start, so a report that was
@@ -21,6 +22,10 @@ pub use recent::{RecentCall, Work};
 pub use wire::{MAX_REPORT_BYTES, ReportError};
 #[doc(hidden)]
 pub use wire::{ReportRequest, WorkerState};
+
+/// The name of the edge that stands for the clients of all HTTP gateways.
+#[doc(hidden)]
+pub const HTTP_EDGE: &str = "HTTP";
 
 /// Returns a duration in microseconds, as reports are encoded.
 fn micros(duration: Duration) -> u64 {
@@ -67,6 +72,8 @@ pub struct Report {
     pub tasks: Backlog,
     /// Recent calls, if the request asks for them. Those of workers are at their edges.
     pub recent: Vec<RecentCall>,
+    /// HTTP requests of gateways that are under way. Their messages are counted where they are: see the edge `HTTP`.
+    pub requests: u64,
 }
 
 /// What a component is doing.
@@ -371,6 +378,7 @@ impl Report {
             waits: String::new(),
             tasks: Backlog::default(),
             recent: Vec::new(),
+            requests: 0,
         }
     }
 

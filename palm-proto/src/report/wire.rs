@@ -103,6 +103,7 @@ impl Report {
             recent: self.recent.iter().map(RecentCall::to_wire).collect(),
         };
         if wire.encoded_len() > MAX_REPORT_BYTES {
+            requests: self.requests,
             let workers = wire.edges.iter_mut().filter_map(|it| it.worker.as_mut());
             workers.for_each(|worker| worker.recent.clear());
         }
@@ -158,6 +159,7 @@ impl Report {
             recent: wire.recent.into_iter().map(RecentCall::from_wire).collect(),
         })
     }
+            requests: wire.requests,
 }
 
 impl Backlog {

@@ -21,6 +21,8 @@ use crate::queue::QueueGauge;
 use crate::socket::{Peers, SocketClosed};
 use crate::trace::RecentCalls;
 
+#[cfg(feature = "http")]
+mod http_counters;
 mod in_flight;
 mod live_settings;
 mod on_demand;
@@ -28,6 +30,8 @@ mod redelivery;
 mod reporter;
 mod streams;
 
+#[cfg(feature = "http")]
+pub(crate) use http_counters::{Counted, HttpCounters};
 pub(crate) use in_flight::InFlightTasks;
 pub(crate) use live_settings::LiveSettings;
 pub(crate) use on_demand::{OnDemand, OnDemandSocket};
@@ -62,6 +66,9 @@ pub(crate) struct ComponentState {
     pub(crate) pushed: Option<Mutex<PushedTasks>>,
     pub(crate) unassigned: UnassignedTasks,
     pub(crate) on_demand: OnDemand,
+    /// What HTTP gateways count.
+    #[cfg(feature = "http")]
+    pub(crate) http: Arc<HttpCounters>,
 }
 
 /// Counts the tasks that wait because no worker is connected.
@@ -122,6 +129,8 @@ impl ComponentState {
             links: LinkServer::new(links),
             unassigned: UnassignedTasks::default(),
             on_demand: OnDemand::default(),
+            #[cfg(feature = "http")]
+            http: Arc::default(),
         }
     }
 

@@ -88,6 +88,11 @@ impl Reporter {
                 .iter()
                 .filter_map(OpenedConnection::edge),
         );
+        #[cfg(feature = "http")]
+        {
+            report.requests = state.http.requests();
+            report.edges.extend(state.http.edge(report.uptime));
+        }
         report.legacy = state.legacy().await;
         report.waits = state.wait_cause().unwrap_or_default();
         report.tasks = links.tasks;

@@ -21,7 +21,7 @@ pub(super) use self::pending_call::{PendingCall, StreamedResult};
 use super::body_memory::BodyMemory;
 use super::guard::HostGuard;
 use super::problem::Problem;
-use crate::component_state::ComponentState;
+use crate::component_state::{ComponentState, Counted, HttpCounters};
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
 use crate::options::options;
@@ -92,6 +92,9 @@ options! {
     }
 }
 
+/// The message of a request, which counts as unread until it is in a queue.
+pub(crate) type RequestMessage = (Message, Option<Counted>);
+
 #[derive(Debug)]
 pub(crate) struct GatewayInner {
     pub(crate) options: GatewayOptions,
@@ -101,8 +104,8 @@ pub(crate) struct GatewayInner {
     prefix: String,
     calls: Mutex<HashMap<ByteString, ResultSink>>,
     /// To `GatewayRouter`.
-    sender: mpsc::Sender<Message>,
-    receiver: Mutex<Option<mpsc::Receiver<Message>>>,
+    sender: mpsc::Sender<RequestMessage>,
+    receiver: Mutex<Option<mpsc::Receiver<RequestMessage>>>,
     /// Covers the bodies of requests, and results that their clients have not read yet.
     pub(super) memory: BodyMemory,
     /// Cancelled when the gateway stops to accept requests.
@@ -175,6 +178,14 @@ impl GatewayInner {
     pub(crate) fn attach(&self, component: GatewayComponent) {
         // Each part of a component attaches the same component.
         let _ = self.component.set(component);
+        if let Some(counters) = self.counters() {
+            counters.set_gateway();
+        }
+    }
+
+    /// Returns the counters of the component, to which the gateway is attached before it has requests.
+    fn counters(&self) -> Option<&Arc<HttpCounters>> {
+        Some(&self.component()?.state.http)
     }
 
     pub(crate) fn component(&self) -> Option<&GatewayComponent> {
@@ -182,7 +193,7 @@ impl GatewayInner {
     }
 
     /// Returns the receiver of request messages to the first caller.
-    pub(crate) fn take_incoming(&self) -> Option<mpsc::Receiver<Message>> {
+    pub(crate) fn take_incoming(&self) -> Option<mpsc::Receiver<RequestMessage>> {
         let receiver = self.receiver.lock();
         receiver.unwrap_or_else(PoisonError::into_inner).take()
     }

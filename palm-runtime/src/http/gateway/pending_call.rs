@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::body_memory::{BodyError, BodyMemory, MemoryPermit};
 use super::super::problem::Problem;
 use super::{Gateway, GatewayInner};
+use crate::component_state::{Counted, HttpCounters};
 use crate::message::{Message, new_id};
 
 /// Concurrent calls of a gateway.
@@ -51,21 +52,24 @@ pub(in crate::http) struct StreamedResult {
     pub(in crate::http) permit: MemoryPermit,
     /// Part of the call's backlog.
     _backlog_permit: MemoryPermit,
+    _counted: Option<Counted>,
 }
 
 impl ResultStream {
     /// Returns `false` if the backlog or the memory is full, or if the request was dropped.
-    fn send(&self, message: Message, memory: &BodyMemory) -> bool {
+    fn send(&self, message: Message, gateway: &GatewayInner) -> bool {
         let bytes = message.weight() + RESULT_OVERHEAD;
-        let (Some(_backlog_permit), Some(permit)) =
-            (self.backlog.try_acquire(bytes), memory.try_acquire(bytes))
-        else {
+        let (Some(_backlog_permit), Some(permit)) = (
+            self.backlog.try_acquire(bytes),
+            gateway.memory.try_acquire(bytes),
+        ) else {
             return false;
         };
         let result = StreamedResult {
             message,
             permit,
             _backlog_permit,
+            _counted: gateway.counters().map(HttpCounters::result),
         };
         self.results.send(result).is_ok()
     }
@@ -96,14 +100,16 @@ impl GatewayInner {
                 drop(body);
                 let permit = self.memory.try_acquire(message.weight() + RESULT_OVERHEAD);
                 let permit = permit.ok_or_else(|| Problem::from(BodyError::OutOfMemory));
+                let counted = self.counters().map(HttpCounters::result);
                 // The client may have disconnected.
                 let _ = result.send(permit.map(|permit| (message, permit)));
+                drop(counted);
                 None
             }
             Some(ResultSink::Stream(stream)) => {
                 let call = message.client_topic();
                 // A client that reads too slowly loses its stream instead of blocking other calls.
-                if stream.send(message, &self.memory) {
+                if stream.send(message, self) {
                     calls.insert(call, ResultSink::Stream(stream));
                 }
                 None
@@ -133,6 +139,7 @@ pub(in crate::http) struct PendingCall {
     call: ByteString,
     /// Whether the call may have further results.
     pub(in crate::http) is_open: bool,
+    _counted: Option<Counted>,
 }
 
 impl PendingCall {
@@ -167,6 +174,7 @@ impl PendingCall {
 
     fn new(gateway: &Gateway, call: ByteString) -> Self {
         Self {
+            _counted: gateway.0.counters().map(HttpCounters::request),
             gateway: gateway.clone(),
             call,
             is_open: true,
@@ -177,10 +185,11 @@ impl PendingCall {
     pub(in crate::http) async fn send(&self, message: Message) -> Result<(), Problem> {
         let gateway = &*self.gateway.0;
         let stopped = || Problem::unavailable("the component is stopping");
+        let counted = gateway.counters().map(HttpCounters::unrouted);
         tokio::select! {
             biased;
             () = gateway.closed.cancelled() => Err(stopped()),
-            sent = gateway.sender.send(message) => sent.map_err(|_| stopped()),
+            sent = gateway.sender.send((message, counted)) => sent.map_err(|_| stopped()),
         }
     }
 }

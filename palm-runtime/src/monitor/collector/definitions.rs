@@ -7,7 +7,7 @@ use prometheus_client::registry::Unit;
 
 use super::peers::PeerGroup;
 use crate::component_kind::ComponentKind;
-use crate::report::{Durations, Function, Part, Report, Worker};
+use crate::report::{Durations, Function, HTTP_EDGE, Part, Report, Role, Worker};
 
 /// The value of a series.
 pub(super) enum Value<'a> {
@@ -53,6 +53,8 @@ definitions! {
         Gauge "messages_waiting", "Messages that wait in the component", |it| count(it.messages_waiting());
         Gauge "tasks_waiting", "Tasks that wait for a worker",
             |it| has_workers(it).then_some(Value::Count(it.tasks.messages));
+        Gauge "http_requests_running", "HTTP requests of gateways that are under way",
+            |it| has_gateway(it).then_some(Value::Count(it.requests));
         Gauge "unlisted_peers", "Peers that are missing in this exposition because there are too many",
             |it| count(it.omitted_edges);
         Gauge "legacy_workers", "Workers without links", |it| count(it.legacy.workers);
@@ -140,6 +142,11 @@ fn limit(limit: u64) -> Option<Value<'static>> {
 
 fn seconds(duration: Duration) -> Option<Value<'static>> {
     Some(Value::Seconds(duration.as_secs_f64()))
+}
+
+fn has_gateway(report: &Report) -> bool {
+    let mut clients = report.edges_of(Role::Client);
+    clients.any(|edge| edge.name == HTTP_EDGE)
 }
 
 /// Returns whether the component distributes its calls to workers.

@@ -125,6 +125,8 @@ impl GatewayRouter {
             .ok_or("a gateway is the inbound part of one component, once")?;
         let mut messages = Vec::new();
         let mut batch = Vec::new();
+        // The messages count as unread until they are sent to the next part.
+        let mut counted = Vec::new();
         // For fair queueing, all requests of a gateway count as one client.
         let flow = flow_of(&Message::new("", ""));
         loop {
@@ -150,19 +152,19 @@ impl GatewayRouter {
             }
             let since = clock::now();
             outlet.take_remaining(messages.len());
-            let bytes = messages.iter().map(|message| message.payload().len()).sum();
-            counters.count(messages.len(), bytes);
-            batch.extend(
-                messages
-                    .drain(..)
-                    .map(|message| Envelope::new(message, flow, since)),
-            );
+            let bytes = messages.iter().map(|(message, _)| message.payload().len());
+            counters.count(messages.len(), bytes.sum());
+            for (message, unread) in messages.drain(..) {
+                batch.push(Envelope::new(message, flow, since));
+                counted.push(unread);
+            }
             outlet.send_all(&mut batch).await;
+            counted.clear();
         }
         self.gateway.0.closed.cancel();
         // Requests that were accepted before are still routed.
         incoming.close();
-        while let Some(message) = incoming.recv().await {
+        while let Some((message, _counted)) = incoming.recv().await {
             outlet.send_in(message, flow, clock::now()).await;
         }
         Ok(())
