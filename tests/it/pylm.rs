@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
+use palm::inspect::Inspector;
 use palm::part::{Inbound, Outbound};
 use palm::parts::{
     CacheService, Handler, HttpService, PubService, PullConnection, PullService, PushConnection,
@@ -464,5 +465,37 @@ fn pylm_posts_to_an_http_service() {
             let arrived = soon("a message", arrivals.recv()).await.unwrap();
             assert_eq!(arrived, payload);
         }
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
+fn call_through_a_pylm_step_is_remembered_on_both_sides_of_it() {
+    check(async {
+        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
+        let publishes = first.address("pub_address").unwrap();
+        let middle = start(&["pipeline", "middle", "first", publishes]).await;
+        let last = Last.bind(ANY).follow(&*middle.db_address).to_client(true);
+        let last = last.spawn().await.unwrap();
+        let client = unchecked(&first, &last).await;
+        let steps = ["first.time_left", "middle.mark", "last.number"];
+        until_answered(&client, &["first.echo", "middle.mark", "last.echo"]).await;
+        // The last step fails, since the text is not a number.
+        let failed = client.eval(&steps[..], "x").message_id("lost");
+        let failed = soon("the error", failed.into_future()).await;
+        assert!(matches!(failed, Err(CallError::Remote(_))), "{failed:?}");
+        let mut found = Vec::new();
+        for component in [&first, &last] {
+            let mut inspector = Inspector::new(component.db_address()).unwrap();
+            inspector = inspector.recent_calls("lost");
+            let answer = soon("a report", inspector.inspect_first()).await;
+            let report = answer.report().unwrap();
+            let calls = report.recent.iter();
+            found.extend(calls.map(|it| (it.function.clone(), it.stage, it.failure)));
+        }
+        let failure = Some(FailureKind::Failed);
+        let expected = [("first.time_left", 0, None), ("last.number", 2, failure)];
+        let found: Vec<_> = found.iter().map(|it| (&*it.0, it.1, it.2)).collect();
+        assert_eq!(found, expected);
     });
 }

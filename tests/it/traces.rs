@@ -1,12 +1,13 @@
 //! The calls that components remember, without a subscriber for their spans. `palm-otel` tests the spans.
 
+use futures_util::TryStreamExt as _;
 use palm::inspect::{Answer, Inspector};
 use palm::prelude::*;
 use palm::report::{RecentCall, Report, Role, Work};
 use palm::{CallError, FailureKind};
 use reqwest::Client as Http;
 
-use super::setup::{ANY, check, connect, soon};
+use super::setup::{ANY, check, connect, connect_through, soon};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -117,6 +118,126 @@ fn call_of_a_sampled_trace_is_remembered_by_gateway_and_worker() {
         assert!(request[0].worked >= steps[0].worked);
 
         worker.shutdown().await.unwrap();
+        master.shutdown().await.unwrap();
+    });
+}
+
+/// The steps of a chain: a server, the worker of a hub, and a sink.
+struct Cut;
+
+#[palm::server(name = "cut")]
+impl Cut {
+    #[palm::method]
+    fn cut(&self, text: String) -> String {
+        text
+    }
+}
+
+struct Sew;
+
+#[palm::worker(server = "sew")]
+impl Sew {
+    #[palm::method]
+    fn sew(&self, text: String) -> String {
+        text
+    }
+}
+
+struct Pack;
+
+#[palm::sink(name = "pack")]
+impl Pack {
+    #[palm::method]
+    fn pack(&self, text: String) -> String {
+        text
+    }
+}
+
+#[test]
+fn messages_of_a_job_are_remembered_at_each_step_through_a_hub_and_a_sink() {
+    check(async {
+        let first = Cut.bind(ANY).pipelined(true).spawn().await.unwrap();
+        let hub = Hub::new("sew").bind(ANY).follow(first.db_address());
+        let hub = hub.pipelined(true).spawn().await.unwrap();
+        let worker = Sew.connect(hub.db_address()).spawn().await.unwrap();
+        let last = Pack.bind(ANY).follow(hub.db_address()).to_client(true);
+        let last = last.spawn().await.unwrap();
+        let client = connect_through(&first, &last).await;
+        let steps = palm::steps!["cut.cut", "sew.sew", "pack.pack"];
+        let job = client.job(steps, ["a", "b", "c"]).expect_answers(3);
+        let answers: Result<Vec<Bytes>, _> = soon("the answers", job.try_collect()).await;
+        assert_eq!(answers.unwrap().len(), 3);
+
+        // Begun at any component: here at the hub, in the middle.
+        let mut inspector = Inspector::new(hub.db_address()).unwrap().recent_calls("");
+        let cluster = soon("the cluster", inspector.inspect()).await;
+        let of = |name: &str| {
+            let report = cluster.report(name).unwrap();
+            let own = report.recent.iter();
+            let calls: Vec<_> = own.chain(of_workers(report)).collect();
+            let mut ids: Vec<_> = calls
+                .iter()
+                .map(|it| (it.call.clone(), it.id.clone()))
+                .collect();
+            ids.sort();
+            let functions = calls.iter().map(|it| (&*it.function, it.stage));
+            (ids, functions.collect::<std::collections::BTreeSet<_>>())
+        };
+        let (cut, sew, pack) = (of("cut"), of("sew"), of("pack"));
+        assert_eq!(cut.1, [("cut.cut", 0)].into());
+        assert_eq!(sew.1, [("sew.sew", 1)].into());
+        assert_eq!(pack.1, [("pack.pack", 2)].into());
+        // The messages of the job have one id as calls, and each has its own through all steps.
+        assert_eq!(cut.0.len(), 3);
+        assert!(
+            cut.0
+                .windows(2)
+                .all(|two| two[0].0 == two[1].0 && two[0].1 != two[1].1)
+        );
+        assert_eq!((&cut.0, &cut.0), (&sew.0, &pack.0));
+
+        client.close().await;
+        for component in [last, worker, hub, first] {
+            component.shutdown().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn calls_of_workers_are_reported_although_others_ask_for_a_report_without_calls() {
+    check(async {
+        let master = Master::new("shop").bind(ANY).spawn().await.unwrap();
+        let mut workers = Vec::new();
+        for name in ["a", "b", "c"] {
+            let worker = Shop.connect(master.db_address()).name(name);
+            workers.push(worker.spawn().await.unwrap());
+        }
+        let client = connect("shop", &master).await;
+        let failed = client.eval(Shop::SELL, "nothing").await;
+        assert!(failed.is_err());
+        let plain = async || {
+            let mut inspector = Inspector::new(master.db_address()).unwrap();
+            loop {
+                inspector.inspect_first().await;
+            }
+        };
+        let traced = async {
+            for _ in 0..50 {
+                let report = report(master.db_address(), "").await;
+                assert_eq!(of_workers(&report).len(), 1, "{report:#?}");
+                // A worker without calls reports so at once.
+                assert_eq!(report.edges_of(Role::Worker).count(), 3);
+            }
+        };
+        tokio::select! {
+            () = traced => {}
+            () = plain() => {}
+            () = plain() => {}
+        }
+        client.close().await;
+        for worker in workers {
+            worker.shutdown().await.unwrap();
+        }
         master.shutdown().await.unwrap();
     });
 }

@@ -1272,6 +1272,9 @@ pub struct WorkerReport {
     /// Calls that failed because they were not done in time.
     #[prost(uint64, tag = "17")]
     pub late: u64,
+    /// Whether the header that asked for the report had `wants_calls`.
+    #[prost(bool, tag = "18")]
+    pub has_calls: bool,
 }
 /// A call that a component remembers because it was slow, failed, or is part of a sampled trace.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -82,7 +82,13 @@ fn worker_state_survives_the_wire() {
         waiting: durations(&[5]),
         ..Function::default()
     }];
-    let state = WorkerState::new(worker(), functions);
+    let mut state = WorkerState::new(worker(), functions);
+    state.has_calls = true;
+    assert_eq!(WorkerState::decode(state.encode()), Some(state.clone()));
+    // A worker of an earlier version does not say that it was asked for calls.
+    state.has_calls = false;
+    assert!(WorkerState::decode(state.encode()).unwrap().has_calls);
+    state.worker.recent.clear();
     assert_eq!(WorkerState::decode(state.encode()), Some(state));
 }
 

@@ -61,6 +61,8 @@ pub struct WorkerState {
     pub worker: Worker,
     /// The functions, which the master merges with those of its other workers.
     pub functions: Vec<Function>,
+    /// Whether the master has asked for recent calls, so that the report contains those that there are.
+    pub has_calls: bool,
 }
 
 fn time_from_ms(ms: u64) -> SystemTime {
@@ -101,9 +103,9 @@ impl Report {
             waits: self.waits.clone(),
             tasks: self.tasks.to_wire(),
             recent: self.recent.iter().map(RecentCall::to_wire).collect(),
+            requests: self.requests,
         };
         if wire.encoded_len() > MAX_REPORT_BYTES {
-            requests: self.requests,
             let workers = wire.edges.iter_mut().filter_map(|it| it.worker.as_mut());
             workers.for_each(|worker| worker.recent.clear());
         }
@@ -157,9 +159,9 @@ impl Report {
             waits: wire.waits,
             tasks: Backlog::from_wire(wire.tasks),
             recent: wire.recent.into_iter().map(RecentCall::from_wire).collect(),
+            requests: wire.requests,
         })
     }
-            requests: wire.requests,
 }
 
 impl Backlog {
@@ -332,6 +334,7 @@ impl Worker {
             worked_us: micros(self.worked),
             recent: self.recent.iter().map(RecentCall::to_wire).collect(),
             late: self.late,
+            has_calls: false,
         }
     }
 
@@ -360,7 +363,11 @@ impl Worker {
 impl WorkerState {
     /// Creates the state of a worker with these functions.
     pub fn new(worker: Worker, functions: Vec<Function>) -> Self {
-        Self { worker, functions }
+        Self {
+            worker,
+            functions,
+            has_calls: false,
+        }
     }
 
     /// Returns the report in the header of a link, of at most 64 KiB.
@@ -368,6 +375,7 @@ impl WorkerState {
     pub fn encode(&self) -> Bytes {
         let mut wire = self.worker.to_wire();
         wire.functions = self.functions.iter().map(Function::to_wire).collect();
+        wire.has_calls = self.has_calls;
         if wire.encoded_len() > MAX_WORKER_REPORT_BYTES {
             wire.recent.clear();
         }
@@ -386,6 +394,8 @@ impl WorkerState {
         let mut wire = proto::WorkerReport::decode(report).ok()?;
         let functions = std::mem::take(&mut wire.functions);
         Some(Self {
+            // A worker of an earlier version does not say it.
+            has_calls: wire.has_calls || !wire.recent.is_empty(),
             worker: Worker::from_wire(wire),
             functions: functions.into_iter().map(Function::from_wire).collect(),
         })

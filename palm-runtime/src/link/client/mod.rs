@@ -819,7 +819,8 @@ impl LinkClient {
         worker.concurrency = self.hello.concurrency;
         worker.prefetched = state.pace.tasks().saturating_sub(worker.running);
         worker.results = state.session.unacknowledged().0 as u64;
-        let report = WorkerState::new(worker, functions);
+        let mut report = WorkerState::new(worker, functions);
+        report.has_calls = calls;
         state.session.send_report(report.encode());
     }
 

@@ -23,6 +23,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Time within which workers report when they are asked for the first time.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Time for which workers are asked for their recent calls after those were requested: until the request is answered.
+const CALLS_TIME: Duration = Duration::from_secs(1);
+
 /// Reports of workers that are older than this are not listed.
 const MAX_REPORT_AGE: Duration = Duration::from_secs(10);
 
@@ -38,6 +41,8 @@ pub(super) struct Inspection {
     /// Until when workers are asked for reports.
     pub(super) observed_until: Option<Instant>,
     requested_at: Option<Instant>,
+    /// Until when workers are asked for their recent calls too: a request without them would replace a report with them.
+    calls_until: Option<Instant>,
     ticked_at: Option<Instant>,
     /// The memory of the reports, by session.
     pub(super) memory: Ledger<PeerKey>,
@@ -48,6 +53,7 @@ impl Default for Inspection {
         Self {
             observed_until: None,
             requested_at: None,
+            calls_until: None,
             ticked_at: None,
             memory: Ledger::new(MAX_REPORTS_BYTES),
         }
@@ -74,6 +80,11 @@ impl Inspection {
     pub(super) fn tick(&mut self, now: Instant) -> Duration {
         let before = self.ticked_at.replace(now).unwrap_or(now);
         now.saturating_duration_since(before)
+    }
+
+    /// Returns whether workers are asked for their recent calls too.
+    pub(super) fn wants_calls(&self, now: Instant) -> bool {
+        self.calls_until.is_some_and(|until| now <= until)
     }
 
     /// Returns whether workers are to be asked for reports now.
@@ -111,6 +122,10 @@ impl LinkServer {
                 return;
             }
             state.inspection.requested_at = Some(now);
+            if calls {
+                state.inspection.calls_until = Some(now + CALLS_TIME);
+            }
+            let calls = state.inspection.wants_calls(now);
             let ServerState {
                 peers, scheduled, ..
             } = &mut *state;
@@ -123,7 +138,11 @@ impl LinkServer {
         }
         let have_reported = self.wait_until(|state| {
             let mut workers = state.peers.values().filter(|peer| peer.reports());
-            workers.all(|peer| peer.report.as_ref().is_some_and(|(_, at)| *at >= now))
+            // A report without calls may answer a request that was sent before this one.
+            workers.all(|peer| {
+                let report = peer.report.as_ref();
+                report.is_some_and(|(report, at)| *at >= now && (!calls || report.has_calls))
+            })
         });
         let _ = tokio::time::timeout(REPORT_TIMEOUT, have_reported).await;
     }

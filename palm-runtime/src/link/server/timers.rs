@@ -35,6 +35,7 @@ impl LinkServer {
         } = &mut *state;
         subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
         let wants_reports = inspection.is_due(now);
+        let wants_calls = inspection.wants_calls(now);
         let drops_reports = inspection.has_ended(now);
         let since_tick = inspection.tick(now);
         let tasks_wait = dispatch.waiting() > 0;
@@ -42,7 +43,7 @@ impl LinkServer {
             let is_waited_for = match peer.role {
                 PeerRole::Worker { .. } => {
                     if wants_reports && peer.is_alive() {
-                        peer.session.request_report(false);
+                        peer.session.request_report(wants_calls);
                         peer.schedule(scheduled);
                     }
                     tasks_wait && peer.is_alive() && peer.session.credit() == 0
