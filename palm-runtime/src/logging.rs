@@ -20,7 +20,8 @@
 //! ```
 //!
 //! `component` and `instance`, which identifies the run of the component, are missing outside of components, and
-//! `call_id` and `trace_id` in events that are not about a call. The time is UTC.
+//! `call_id` and `trace_id` in events that are neither about a call nor logged by a method while it runs one. Tasks and
+//! threads that a method starts are not part of its call. The time is UTC.
 //!
 //! The variables do not apply to a component with its own level ([`log_level`](crate::component::Builder::log_level)).
 
@@ -41,6 +42,8 @@ use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::trace::CurrentCall;
 
 /// The environment variable that sets the level; it has priority over [`FALLBACK_VARIABLE`].
 pub const VARIABLE: &str = "PALM_LOG";
@@ -67,6 +70,9 @@ where
 {
     let (filter, report) = filter(env::var_os);
     let (format, format_report) = LogFormat::of_environment(env::var_os);
+    if format == LogFormat::Json {
+        CurrentCall::want();
+    }
     for report in report.into_iter().chain(format_report) {
         // The subscriber is not installed yet.
         eprintln!("{report}");
@@ -309,6 +315,15 @@ where
         for name in ["message", "call_id", "trace_id"] {
             object.extend(fields.remove_entry(name));
         }
+        // An event may be about another call.
+        if let Some(call) = CurrentCall::current()
+            && !object.contains_key("call_id")
+        {
+            let call_id = (!call.call_id.is_empty()).then(|| call.call_id.to_string());
+            let ids = [("call_id", call_id), ("trace_id", call.trace_id.clone())];
+            let ids = ids.into_iter().filter_map(|(name, id)| Some((name, id?)));
+            object.extend(ids.map(|(name, id)| (name.to_owned(), id.into())));
+        }
         let component = context.lookup_current().and_then(component_of);
         if let Some(component) = component {
             object.insert("component".to_owned(), component.name.into());
@@ -535,6 +550,35 @@ mod tests {
             "fields": { "share": 0.5, "is_done": true },
         });
         assert_eq!(objects[1], expected);
+    }
+
+    #[test]
+    fn json_line_within_a_call_has_its_ids() {
+        let mut message = crate::message::Message::new("images.resize", "");
+        message.set_client("a/7");
+        let mut trace = crate::message::Trace::default();
+        trace.parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned();
+        message.set_trace(&trace);
+        CurrentCall::want();
+        let call = CurrentCall::of(&message).unwrap();
+        let lines = logged(LogFormat::Json, || {
+            CurrentCall::enter(Some(&call), || {
+                tracing::info!("in a method");
+                tracing::warn!(call_id = "b/1", "about another call");
+            });
+            tracing::info!("afterwards");
+        });
+        let ids = lines.iter().map(|line| {
+            let object: Value = serde_json::from_str(line).unwrap();
+            ["call_id", "trace_id"].map(|name| object[name].as_str().map(str::to_owned))
+        });
+        let trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+        let expected = [
+            [Some("a/7".to_owned()), trace_id],
+            [Some("b/1".to_owned()), None],
+            [None, None],
+        ];
+        assert_eq!(ids.collect::<Vec<_>>(), expected);
     }
 
     #[test]

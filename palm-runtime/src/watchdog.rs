@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tracing::Span;
 
 use crate::call_slots::{self, Scope};
+use crate::trace::CurrentCall;
 
 /// Duration of a poll from which it is logged.
 const POLL_LIMIT: Duration = Duration::from_secs(1);
@@ -122,6 +123,8 @@ pub(crate) struct Watched<F> {
     pub(crate) scope: Option<Scope>,
     /// The span in which the call is polled.
     pub(crate) span: Span,
+    /// The ids of the call, if a logger wants them.
+    pub(crate) logged: Option<Arc<CurrentCall>>,
     pub(crate) call: F,
 }
 
@@ -133,10 +136,12 @@ impl<F: Future + Unpin> Future for Watched<F> {
             method,
             scope,
             span,
+            logged,
             call,
         } = &mut *self;
         let _entered = span.enter();
         let poll = || method.poll(|| Pin::new(&mut *call).poll(context));
+        let poll = || CurrentCall::enter(logged.as_ref(), poll);
         call_slots::enter(scope, poll)
     }
 }

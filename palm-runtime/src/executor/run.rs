@@ -26,7 +26,7 @@ use crate::failure::CallFailure;
 use crate::method::{Outcome, Results};
 use crate::metrics::FunctionCounters;
 use crate::part::{Envelope, Inlet, Pace};
-use crate::trace::StepSpan;
+use crate::trace::{CurrentCall, StepSpan};
 use crate::watchdog::{MethodId, Watched};
 
 /// Time after which the loop yields to other tasks of its thread.
@@ -131,7 +131,9 @@ impl CallLoop {
                 }
                 let method = calls.methods[started.index];
                 let span = started.span.as_deref().map(StepSpan::span);
-                let polled = poll_once((method, span), &mut calls.scope, &mut future);
+                let logged = CurrentCall::of(&started.header);
+                let polled = (method, span, logged.as_ref());
+                let polled = poll_once(polled, &mut calls.scope, &mut future);
                 match polled.await {
                     Poll::Ready(outcome) => {
                         now = clock::now();
@@ -240,6 +242,7 @@ impl CallLoop {
             method,
             scope,
             span: started.span(),
+            logged: CurrentCall::of(&started.header),
             call,
         };
         let end = started.end.take();
@@ -321,13 +324,14 @@ impl CallLoop {
 
 /// Polls a call once, observed by the watchdog and within the scope of its concurrency slot.
 async fn poll_once(
-    (method, span): (MethodId, Option<&Span>),
+    (method, span, logged): (MethodId, Option<&Span>, Option<&Arc<CurrentCall>>),
     scope: &mut Option<Scope>,
     future: &mut CallFuture,
 ) -> Poll<Outcome> {
     poll_fn(|context| {
         let _entered = span.map(Span::enter);
         let poll = || method.poll(|| future.poll_unpin(context));
+        let poll = || CurrentCall::enter(logged, poll);
         Poll::Ready(call_slots::enter(scope, poll))
     })
     .await

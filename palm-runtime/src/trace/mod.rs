@@ -31,9 +31,11 @@
 //! which palm sends with messages, and makes a context that palm has received the parent of a span. The crate
 //! `palm-otel` has a bridge to OpenTelemetry.
 
+mod current_call;
 mod recent;
 mod span;
 
+pub(crate) use current_call::CurrentCall;
 pub(crate) use recent::RecentCalls;
 #[cfg(feature = "http")]
 pub(crate) use span::request_span;
