@@ -17,8 +17,8 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::LogLimits;
+use super::compress::Compressor;
 use super::failures::{Failures, LogChange};
-use super::file::Compressor;
 use super::output::{OpenOutput, Request, Shared, read};
 use super::read::{folder, instances};
 

@@ -6,6 +6,7 @@
 //! oldest first.
 
 mod capture;
+mod compress;
 mod cursor;
 mod entry;
 mod failures;

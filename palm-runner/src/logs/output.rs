@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::LogLimits;
+use super::compress::Compressor;
 use super::failures::Failures;
-use super::file::{Compressor, RunLog};
+use super::file::RunLog;
 use super::format::{Line, MAX_LINE_BYTES, Stream};
 use super::lines::LineWriter;
 use super::stamp::Stamps;

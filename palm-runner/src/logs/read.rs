@@ -132,7 +132,8 @@ impl Iterator for History {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::{Compressor, RunLog};
+    use super::super::compress::Compressor;
+    use super::super::file::RunLog;
     use super::super::{Level, LogLimits};
     use super::*;
 
