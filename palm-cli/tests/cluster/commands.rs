@@ -279,6 +279,8 @@ fn unwritable() {
     // A file in the place of a folder. A full disk has the same consequences: see the tests of the runner.
     std::fs::write(logs.join("a"), "").unwrap();
     cluster.succeed(&["up", "--wait"]);
+    // It runs, and has no log file.
+    assert_eq!(cluster.succeed(&["logs", "a"]), "");
     let warning = "warning: logs of a/0: 1 line was lost: ";
     for command in ["ps", "status"] {
         let shown = cluster.succeed(&[command]);

@@ -1,10 +1,13 @@
 //! `palm logs` and `palm events`.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use anstream::eprint;
+use palm_plan::InstanceId;
 use palm_runner::logs::{Follower, Found, History, Level, Search, Selection, instances, search};
 use palm_runner::runner::{ClusterEvent, read_events};
+use palm_runner::state::ClusterStatus;
 
 use super::arguments::{Events, LogLevel, Logs};
 use super::console::{LOOK_INTERVAL, Printer, before_now, short, style};
@@ -16,7 +19,12 @@ use crate::arguments::Output;
 pub(super) fn logs(arguments: &Logs) -> Result<(), Failure> {
     let file = File::open(arguments.file.file.as_deref())?;
     let logs = file.folders.logs();
-    let known = instances(&logs);
+    // A cluster that does not run, or whose runner does not answer, has logs nevertheless.
+    let status = file
+        .connect()
+        .ok()
+        .and_then(|mut client| client.status().ok());
+    let known = known(&logs, status.as_ref());
     let is_known = |name: &&String| {
         known
             .iter()
@@ -32,7 +40,10 @@ pub(super) fn logs(arguments: &Logs) -> Result<(), Failure> {
         components.dedup();
         return Err(ClusterFailure::UnknownName {
             name: name.clone(),
-            known: components.join(", "),
+            known: match &*components {
+                [] => "no logs".to_owned(),
+                all => all.join(", "),
+            },
         }
         .into());
     }
@@ -43,7 +54,10 @@ pub(super) fn logs(arguments: &Logs) -> Result<(), Failure> {
         level: arguments.level.map(Level::from),
         tail: arguments.tail,
     };
-    warn_of_missing_lines(&file);
+    if let Some(status) = &status {
+        // Once lines are written again, the log itself says that some are missing.
+        eprint!("{}", warnings(&status.problems));
+    }
     let mut printer = Printer::new(arguments.time, &known);
     match &arguments.grep {
         Some(pattern) => {
@@ -58,16 +72,14 @@ pub(super) fn logs(arguments: &Logs) -> Result<(), Failure> {
     }
 }
 
-/// Says that lines are missing at present, such as on a full disk. Once they are written again, the log says so itself.
-fn warn_of_missing_lines(file: &File) {
-    // A cluster that does not run, or whose runner does not answer, has logs nevertheless.
-    let status = file
-        .connect()
-        .ok()
-        .and_then(|mut client| client.status().ok());
-    if let Some(status) = status {
-        eprint!("{}", warnings(&status.problems));
-    }
+/// Returns the instances that have logs or run, sorted: one that has just been started has none yet.
+fn known(logs: &Path, status: Option<&ClusterStatus>) -> Vec<InstanceId> {
+    let running = status.into_iter().flat_map(|status| &status.instances);
+    let mut known = instances(logs);
+    known.extend(running.map(|it| it.id.clone()));
+    known.sort();
+    known.dedup();
+    known
 }
 
 fn show(
