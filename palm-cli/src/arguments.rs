@@ -224,6 +224,9 @@ pub struct Graph {
     /// Write the graph in the language of Graphviz, for `dot -Tsvg`.
     #[arg(long)]
     pub dot: bool,
+    /// Draw the graph of a running cluster as a picture in the format SVG.
+    #[arg(long, conflicts_with = "dot")]
+    pub svg: bool,
     #[command(flatten)]
     #[expect(missing_docs)]
     pub measure: Measure,

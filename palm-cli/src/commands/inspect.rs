@@ -7,10 +7,10 @@ use palm::inspect::Cluster;
 use palm::socket::Address;
 
 use super::shown::{Shown, check_first};
-use super::{Failure, cluster_file, inspector, write};
+use super::{Failure, cluster_file, inspector, report_text, write};
 use crate::arguments::{Graph, GraphTarget, Inspect, Output};
-use crate::model::{Component, Monitor};
-use crate::render::{dot, graph, json, table};
+use crate::model::{Component, Monitor, Problem};
+use crate::render::{dot, graph, json, svg, table};
 
 pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
     let period = arguments.measure.measure;
@@ -25,6 +25,7 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
         }
         _ => {
             let monitor = Shown::new(&arguments.target)?.measure(period).await?;
+            warn_of_end(&monitor, arguments.target.address.as_ref());
             match arguments.output {
                 Output::Json => format!("{:#}\n", json::cluster(&monitor)),
                 Output::Table => table::cluster(&monitor),
@@ -36,6 +37,9 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
 
 pub(super) async fn graph(arguments: Graph) -> Result<(), Failure> {
     let of_file = |path: Option<&Path>| {
+        if arguments.svg {
+            return Err(Failure::SvgOfFile);
+        }
         let text = cluster_file::graph(path, arguments.dot)?;
         Ok(write(text.as_bytes())?)
     };
@@ -47,12 +51,27 @@ pub(super) async fn graph(arguments: Graph) -> Result<(), Failure> {
             None => return of_file(arguments.file.file.as_deref()),
         },
     };
+    let first = match &shown {
+        Shown::Component(address) => Some(address.clone()),
+        #[cfg(target_os = "linux")]
+        Shown::File(_) => None,
+    };
     let monitor = shown.measure(arguments.measure.measure).await?;
-    let text = match arguments.dot {
-        true => dot::text(&monitor),
-        false => graph::text(&monitor),
+    warn_of_end(&monitor, first.as_ref());
+    let text = match (arguments.dot, arguments.svg) {
+        (true, _) => dot::text(&monitor),
+        (_, true) => svg::text(&monitor),
+        _ => graph::text(&monitor),
     };
     Ok(write(text.as_bytes())?)
+}
+
+/// Writes a remark if the walk ends at its first component, because that one does not report its peers.
+fn warn_of_end(monitor: &Monitor, first: Option<&Address>) {
+    let first = first.and_then(|address| monitor.component(&address.to_string()));
+    if let Some(Problem::NoReport { .. }) = first.and_then(|it| it.problem.as_ref()) {
+        report_text("it does not say which components it is connected to: begin at another one");
+    }
 }
 
 /// Asks one component, twice if rates are measured.

@@ -88,6 +88,11 @@ pub enum Failure {
         /// The drain limit, and the time to stop.
         limit: Duration,
     },
+    /// A picture was asked for of a file.
+    #[error(
+        "only a running cluster is drawn as SVG: pass its address, or `--dot` for a picture of a file by Graphviz"
+    )]
+    SvgOfFile,
     /// The address for HTTP cannot be bound.
     #[error("{0}")]
     Listen(palm::BoxError),

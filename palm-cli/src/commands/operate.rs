@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use palm::inspect::Operator;
-use palm::report::Report;
 use palm::socket::Address;
 use serde_json::json;
 
 use super::{Failure, write};
 use crate::arguments::{Configure, Output};
+use crate::model::messages;
 use crate::text;
 
 /// Time after the drain limit within which a component returns its unfinished work and stops.
@@ -37,12 +37,6 @@ pub(super) async fn drain(addresses: &[Address]) -> Result<(), Failure> {
         write(format!("{address}: drained in {took}\n").as_bytes())?;
     }
     Ok(())
-}
-
-/// Returns how many messages the component has, and its peers have not acknowledged or completed.
-fn messages(report: &Report) -> u64 {
-    let peers = report.edges.iter().map(|edge| edge.waiting.messages);
-    report.messages_inside() + peers.sum::<u64>()
 }
 
 pub(super) async fn configure(arguments: Configure) -> Result<(), Failure> {

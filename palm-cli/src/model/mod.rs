@@ -284,11 +284,7 @@ impl Component {
 
     /// Returns how many messages wait in the component and for its peers.
     pub fn waiting(&self) -> u64 {
-        let Some(report) = self.report() else {
-            return 0;
-        };
-        let edges = report.edges.iter().map(|edge| edge.waiting.messages);
-        report.messages_inside() + edges.sum::<u64>()
+        self.report().map_or(0, messages)
     }
 
     /// Returns the messages per second on an edge: those that were sent to the peer, or received from one that sends.
@@ -341,6 +337,12 @@ impl Component {
         };
         Some((calls / f64::from(worker.concurrency)).min(1.0))
     }
+}
+
+/// Returns how many messages are in a component, and its peers have not acknowledged or completed.
+pub fn messages(report: &Report) -> u64 {
+    let edges = report.edges.iter().map(|edge| edge.waiting.messages);
+    report.messages_inside() + edges.sum::<u64>() + report.legacy.tasks
 }
 
 /// Returns the 99th percentile of what was recorded since `earlier`; of everything, if nothing was.

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use palm::report::{Edge, Role};
+use palm::report::{Edge, Report, Role};
 
 use super::table;
 use crate::model::{Component, Monitor};
-use crate::text::{backlog, clean, duration, or_unknown, percent, rate};
+use crate::text::{backlog, clean, count, duration, or_unknown, percent, rate};
 
 /// Returns the tree, and the sentence about the bottleneck.
 pub fn text(monitor: &Monitor) -> String {
@@ -59,8 +59,10 @@ impl<'a> Tree<'a> {
             .filter(|edge| !matches!(edge.role, Role::Upstream | Role::Master))
             .collect();
         edges.sort_by_key(|edge| (order(edge.role), &edge.name));
+        let without_edges = component.current().map(without_edges).unwrap_or_default();
+        let last = edges.len() + without_edges.len();
         for (index, edge) in edges.iter().enumerate() {
-            let (branch, below) = match index + 1 == edges.len() {
+            let (branch, below) = match index + 1 == last {
                 true => ("└─ ", "   "),
                 false => ("├─ ", "│  "),
             };
@@ -72,7 +74,35 @@ impl<'a> Tree<'a> {
                 self.component(peer, &branch, &format!("{indent}   "));
             }
         }
+        for (index, line) in without_edges.iter().enumerate() {
+            let branch = match edges.len() + index + 1 == last {
+                true => "└─ ",
+                false => "├─ ",
+            };
+            self.text.push_str(&format!("{indent}{branch}{line}\n"));
+        }
     }
+}
+
+/// Returns a text for each kind of peers that the report counts and does not list.
+fn without_edges(report: &Report) -> Vec<String> {
+    let legacy = report.legacy;
+    let peers = |number: u64, name: &str| {
+        let plural = if number == 1 { "" } else { "s" };
+        let without_links = format!("{} {name}{plural} without links", count(number));
+        (number > 0).then_some(without_links)
+    };
+    let workers = peers(legacy.workers, "worker");
+    let workers = workers.map(|it| format!("{it}, waiting {}", count(legacy.tasks)));
+    let omitted = report.omitted_edges;
+    let omitted = (omitted > 0).then(|| format!("{} further peers", count(omitted)));
+    let lines = [
+        peers(legacy.clients, "client"),
+        workers,
+        peers(legacy.subscribers, "subscriber"),
+        omitted,
+    ];
+    lines.into_iter().flatten().collect()
 }
 
 /// Clients are in front of a component, workers beside it, and followers after it.

@@ -4,5 +4,6 @@ pub mod dot;
 pub mod graph;
 pub mod json;
 pub mod processes;
+pub mod svg;
 pub mod table;
 pub mod trace;

@@ -307,6 +307,11 @@ fn exporter_serves_the_metrics_of_all_components_and_which_one_is_away() {
         for _ in 0..7 {
             client.eval(Text::DOUBLE, "x").await.unwrap();
         }
+        let svg = succeed(&["graph", &next, "--svg", "--measure", "0"], b"").await;
+        assert!(svg.starts_with("<svg "), "{svg}");
+        for text in ["2 workers, waiting ", "pipeline, ready", &*next, &*master] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
         let text = cluster.handle("text").unwrap().db_address().to_owned();
         let next = cluster.handle("next").unwrap().db_address().to_owned();
         let exporter = ["exporter", &next, "--listen", "127.0.0.1:0"];
