@@ -274,6 +274,10 @@ pub struct Call {
     pub steps: Steps,
     /// The payload. Without it, all of standard input is the payload.
     pub payload: Option<String>,
+    /// The form of the output. JSON is an object with the result as `value`, or as `base64` if it is not text; a failure is
+    /// an `error`.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
     #[command(flatten)]
     #[expect(missing_docs)]
     pub peer: Peer,
@@ -291,6 +295,10 @@ pub struct Job {
     /// Messages and results end with a NUL character, so that they can contain line breaks.
     #[arg(short = '0', long)]
     pub null: bool,
+    /// The form of the output. In JSON each line is an object with a result as `value`, or as `base64` if it is not text; a
+    /// failure is an `error`.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
     #[command(flatten)]
     #[expect(missing_docs)]
     pub peer: Peer,
@@ -315,6 +323,9 @@ pub enum CacheCommand {
     Get {
         #[expect(missing_docs)]
         key: String,
+        /// The form of the output. JSON is an object; a value that is not text is in base64.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
     /// Set the value of a key.
     Set {

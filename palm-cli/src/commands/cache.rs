@@ -2,15 +2,14 @@
 
 use std::io::{self, Write as _};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use palm::inspect::{self, Answer};
 use palm::{Bytes, Change, Client};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::call::{connect, payload};
 use super::{Failure, write};
 use crate::arguments::{Cache, CacheCommand, Output};
+use crate::render::json;
 use crate::text::clean;
 
 pub(super) async fn cache(arguments: Cache) -> Result<(), Failure> {
@@ -38,9 +37,14 @@ pub(super) async fn cache(arguments: Cache) -> Result<(), Failure> {
 
 async fn run(client: &Client, command: CacheCommand) -> Result<(), Failure> {
     match command {
-        CacheCommand::Get { key } => match client.get(&key).await? {
-            Some(value) => Ok(write(&value)?),
-            None => Err(Failure::NoKey(key)),
+        CacheCommand::Get { key, output } => match (client.get(&key).await?, output) {
+            (Some(value), Output::Table) => Ok(write(&value)?),
+            (Some(value), Output::Json) => {
+                let mut object = json::payload(&value);
+                object.insert("key".to_owned(), key.into());
+                Ok(write(format!("{}\n", Value::Object(object)).as_bytes())?)
+            }
+            (None, _) => Err(Failure::NoKey(key)),
         },
         CacheCommand::Set { key, value, ttl } => {
             let value = payload(value).await?;
@@ -92,14 +96,8 @@ fn line(output: Output, event: &str, key: &str, value: Option<&Bytes>) -> io::Re
 }
 
 fn object(event: &str, key: &str, value: Option<&Bytes>) -> Value {
-    let mut object = Map::new();
-    object.insert("event".to_owned(), json!(event));
-    object.insert("key".to_owned(), json!(key));
-    let value = value.map(|value| std::str::from_utf8(value).map_err(|_| value));
-    match value {
-        Some(Ok(text)) => object.insert("value".to_owned(), json!(text)),
-        Some(Err(bytes)) => object.insert("base64".to_owned(), json!(BASE64.encode(bytes))),
-        None => None,
-    };
+    let mut object = value.map(|value| json::payload(value)).unwrap_or_default();
+    object.insert("event".to_owned(), event.into());
+    object.insert("key".to_owned(), key.into());
     Value::Object(object)
 }

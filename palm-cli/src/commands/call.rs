@@ -5,17 +5,33 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use palm::{Bytes, CallError, Client};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::{CLOSE_TIMEOUT, Failure, report, write};
-use crate::arguments::{Call, Job, Peer};
+use crate::arguments::{Call, Job, Output, Peer};
+use crate::render::json;
 
 pub(super) async fn call(arguments: Call) -> Result<(), Failure> {
     let payload = payload(arguments.payload).await?;
     let client = connect(&arguments.peer, first_server(&arguments.steps)).await?;
     let result = client.eval(&arguments.steps, payload).await;
     client.close().await;
-    Ok(write(&result?)?)
+    match (&result, arguments.output) {
+        (Ok(result), Output::Table) => write(result)?,
+        (_, Output::Json) => write(&json_line(&result))?,
+        (Err(_), Output::Table) => {}
+    }
+    result.map(|_| ()).map_err(Into::into)
+}
+
+/// Returns a result or a failure as a line.
+fn json_line(result: &Result<Bytes, CallError>) -> Vec<u8> {
+    let object = match result {
+        Ok(result) => Value::Object(json::payload(result)),
+        Err(error) => json::failure(error),
+    };
+    format!("{object}\n").into_bytes()
 }
 
 /// Returns the argument, or all of standard input.
@@ -47,6 +63,10 @@ pub(super) async fn connect(peer: &Peer, server: &str) -> Result<Client, Failure
 
 pub(super) async fn job(arguments: Job) -> Result<(), Failure> {
     let delimiter = if arguments.null { b'\0' } else { b'\n' };
+    let form = match arguments.output {
+        Output::Json => Form::Json,
+        Output::Table => Form::Delimited(delimiter),
+    };
     let client = connect(&arguments.peer, first_server(&arguments.steps)).await?;
     let broken = Arc::new(OnceLock::new());
     let input = BufReader::new(tokio::io::stdin()).split(delimiter);
@@ -63,8 +83,8 @@ pub(super) async fn job(arguments: Job) -> Result<(), Failure> {
     let job = client.job_stream(&arguments.steps, messages);
     // A bar between results on the same terminal would be unreadable.
     let received = match io::stdout().is_terminal() {
-        true => receive(job, delimiter).await,
-        false => receive(palm::progress(job), delimiter).await,
+        true => receive(job, form).await,
+        false => receive(palm::progress(job), form).await,
     };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
     received?;
@@ -74,10 +94,19 @@ pub(super) async fn job(arguments: Job) -> Result<(), Failure> {
     }
 }
 
+/// How results are written.
+#[derive(Clone, Copy)]
+enum Form {
+    /// As they are, with this character at the end of each.
+    Delimited(u8),
+    /// As an object on each line, failures too.
+    Json,
+}
+
 /// Writes each result. Reports each failure, and goes on.
 async fn receive(
     mut results: impl Stream<Item = Result<Bytes, CallError>> + Unpin,
-    delimiter: u8,
+    form: Form,
 ) -> Result<(), Failure> {
     let (mut answers, mut failed) = (0, 0);
     let mut output = BufWriter::new(io::stdout().lock());
@@ -90,16 +119,17 @@ async fn receive(
                 results.next().await
             }
         };
-        match next {
-            Some(Ok(result)) => {
+        let Some(next) = next else {
+            break;
+        };
+        failed += u64::from(next.is_err());
+        match (next, form) {
+            (next, Form::Json) => output.write_all(&json_line(&next))?,
+            (Ok(result), Form::Delimited(delimiter)) => {
                 output.write_all(&result)?;
                 output.write_all(&[delimiter])?;
             }
-            Some(Err(error)) => {
-                failed += 1;
-                report(&error);
-            }
-            None => break,
+            (Err(error), Form::Delimited(_)) => report(&error),
         }
         answers += 1;
     }

@@ -4,12 +4,35 @@
 
 use std::time::{Duration, SystemTime};
 
-use palm::Durations;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use palm::report::{Backlog, Edge, Function, Part, Report, Worker};
-use serde_json::{Value, json};
+use palm::{CallError, Durations};
+use serde_json::{Map, Value, json};
 
 use super::processes;
 use crate::model::{Bottleneck, Component, Monitor};
+use crate::text::clean;
+
+/// Returns an object with a payload: `value`, or `base64` if it is not text.
+pub fn payload(payload: &[u8]) -> Map<String, Value> {
+    let (name, value) = match std::str::from_utf8(payload) {
+        Ok(text) => ("value", text.to_owned()),
+        Err(_) => ("base64", BASE64.encode(payload)),
+    };
+    Map::from_iter([(name.to_owned(), value.into())])
+}
+
+/// Returns an object with the failure of a call.
+pub fn failure(error: &CallError) -> Value {
+    let mut value = json!({ "message": clean(&error.to_string()) });
+    if let CallError::Remote(remote) = error {
+        value["kind"] = json!(format!("{:?}", remote.kind));
+        value["component"] = json!(remote.component);
+        value["function"] = json!(remote.function);
+    }
+    json!({ "error": value })
+}
 
 /// Returns all components.
 pub fn cluster(monitor: &Monitor) -> Value {
@@ -72,6 +95,7 @@ fn report(component: &Component, report: &Report) -> Value {
         "waits": report.waits,
         "rate": component.rate(),
         "messages_inside": report.messages_inside(),
+        "http_requests": report.requests,
         "tasks": backlog(&report.tasks),
         "parts": report.parts.iter().map(part).collect::<Vec<_>>(),
         "functions": report.functions.iter().map(function).collect::<Vec<_>>(),

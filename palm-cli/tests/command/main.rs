@@ -93,6 +93,17 @@ fn call_writes_the_result_as_it_is() {
         assert_eq!((code, &*stdout), (1, ""));
         assert!(stderr.starts_with("error: "), "{stderr}");
         assert!(stderr.contains("the text is empty"), "{stderr}");
+        let json = [&call[..], &["-o", "json"]].concat();
+        assert_eq!(
+            succeed(&json, b"a\n\"").await,
+            "{\"value\":\"a\\n\\\"a\\n\\\"\"}\n"
+        );
+        let echo = ["call", "text.echo", "-a", &address, "-o", "json"];
+        assert_eq!(succeed(&echo, b"\xff").await, "{\"base64\":\"/w==\"}\n");
+        let (code, stdout, stderr) = palm(&json, b"").await;
+        let failure: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!((code, &failure["error"]["kind"]), (1, &"Failed".into()));
+        assert!(stderr.contains("the text is empty"), "{stderr}");
         let misspelt = ["call", "text.duoble", "x", "--address", &address];
         let (code, _, stderr) = palm(&misspelt, b"").await;
         assert_eq!(code, 1);
@@ -113,6 +124,21 @@ fn job_writes_a_line_for_each_result_and_counts_failures() {
         let (code, stdout, stderr) = palm(&job, b"a\n\nb\n").await;
         assert_eq!((code, stdout.lines().count()), (1, 2));
         assert!(stderr.contains("1 of 3 answers are failures"), "{stderr}");
+        let json = ["job", "text.double", "-a", &address, "-o", "json"];
+        let (code, stdout, stderr) = palm(&json, b"a\n\nb\n").await;
+        assert_eq!(code, 1);
+        assert!(stderr.contains("1 of 3 answers are failures"), "{stderr}");
+        let objects = stdout.lines().map(|it| serde_json::from_str(it).unwrap());
+        let objects: Vec<Value> = objects.collect();
+        let values = objects.iter().filter_map(|it| it["value"].as_str());
+        assert_eq!(
+            values.collect::<std::collections::BTreeSet<_>>(),
+            ["aa", "bb"].into()
+        );
+        let failures = objects
+            .iter()
+            .filter(|it| it["error"]["function"] == "text.double");
+        assert_eq!((objects.len(), failures.count()), (3, 1), "{stdout}");
         let null = ["job", "text.double", "--null", "-a", &address];
         assert_eq!(succeed(&null, b"a\nb").await, "a\nba\nb\0");
         cluster.shutdown().await.unwrap();
@@ -174,6 +200,8 @@ fn cache_is_read_changed_and_watched() {
         };
         assert_eq!(first.as_deref(), Some("k1\tone"));
         assert_eq!(run(&["get", "k1"], b"").await.1, "one");
+        let object = run(&["get", "k1", "-o", "json"], b"").await.1;
+        assert_eq!(object, "{\"key\":\"k1\",\"value\":\"one\"}\n");
         assert_eq!(run(&["set", "k2", "two"], b"").await.0, 0);
         assert_eq!(run(&["scan", "k"], b"").await.1, "k1\tone\nk2\ttwo\n");
         let json = run(&["scan", "k1", "-o", "json"], b"").await.1;
@@ -279,6 +307,11 @@ fn inspect_and_graph_show_the_cluster_and_the_bottleneck() {
             graph.contains("Bottleneck: the 2 workers of `master`."),
             "{graph}"
         );
+        let svg = succeed(&["graph", &next, "--svg", "--measure", "0"], b"").await;
+        assert!(svg.starts_with("<svg "), "{svg}");
+        for text in ["2 workers, waiting ", "pipeline, ready", &*next, &*master] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
         let dot = succeed(&["graph", &next, "--dot", "--measure", "0"], b"").await;
         assert!(dot.starts_with("digraph palm {"), "{dot}");
         assert!(
@@ -306,11 +339,6 @@ fn exporter_serves_the_metrics_of_all_components_and_which_one_is_away() {
         let client = cluster.client().await.unwrap();
         for _ in 0..7 {
             client.eval(Text::DOUBLE, "x").await.unwrap();
-        }
-        let svg = succeed(&["graph", &next, "--svg", "--measure", "0"], b"").await;
-        assert!(svg.starts_with("<svg "), "{svg}");
-        for text in ["2 workers, waiting ", "pipeline, ready", &*next, &*master] {
-            assert!(svg.contains(text), "{text}: {svg}");
         }
         let text = cluster.handle("text").unwrap().db_address().to_owned();
         let next = cluster.handle("next").unwrap().db_address().to_owned();
