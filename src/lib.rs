@@ -324,6 +324,7 @@ pub mod guide {
     #[doc = include_str!("../docs/book/src/configuration.md")]
     pub mod configuration {}
 
+    #[doc = include_str!("../docs/book/rustdoc-pictures.md")]
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/observe.md")]
     pub mod observe {}

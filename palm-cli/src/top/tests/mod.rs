@@ -9,6 +9,8 @@ use ratatui::backend::TestBackend;
 use super::*;
 use crate::model::processes::{ComponentProcesses, InstanceProcess};
 
+mod screenshot;
+
 /// The screen of a cluster that has run for two seconds.
 struct Screen {
     app: App,
