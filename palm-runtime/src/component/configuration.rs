@@ -69,8 +69,18 @@ impl Mistakes {
             ),
             (
                 "socket_options",
+                "max_receive_bytes",
+                socket.max_receive_bytes == 0,
+            ),
+            (
+                "socket_options",
                 "max_handshakes",
                 socket.max_handshakes == 0,
+            ),
+            (
+                "socket_options",
+                "max_connections",
+                socket.max_connections == 0,
             ),
         ];
         for (option, field, is_zero) in zeros {

@@ -72,7 +72,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
-        let pull = Pull::idle(setup.options);
+        let pull = Pull::idle(self.address.address.as_ref().ok(), setup.options);
         setup
             .bind_legacy("pull_address", &self.address, pull.peers())
             .await?;

@@ -2,7 +2,7 @@
 //!
 //! A [`Socket`] belongs to one of the backends, which [`SocketOptions::backend`] chooses when it is created. Each method
 //! matches on that once, so that the choice costs neither an allocation nor a dynamic call. The typed ends call the
-//! methods in this order: `new`, `bind` or `connect` for each address, `receiver` once, then `send` and the rest, and
+//! methods in this order: `new` or `binding`, `bind` or `connect` for each address, `receiver` once, then `send` and the rest, and
 //! `close` last. The guarantees of each method are documented here; both backends implement them.
 
 use std::io;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::bound;
 use super::kind::Kind;
 #[cfg(feature = "omq")]
 use super::omq;
@@ -22,6 +23,7 @@ use super::{Address, Backend, Frames, SocketClosed, SocketOptions, TrySendError}
 macro_rules! either {
     ($type:ident, $value:expr, $inner:pat => $result:expr) => {
         match $value {
+            $type::Bound($inner) => $result,
             #[cfg(feature = "omq")]
             $type::Omq($inner) => $result,
             #[cfg(feature = "zeromq")]
@@ -36,6 +38,7 @@ macro_rules! either {
 macro_rules! each {
     ($type:ident, $value:expr, $inner:pat => $wrapper:ident($result:expr)) => {
         match $value {
+            $type::Bound($inner) => $wrapper::Bound($result),
             #[cfg(feature = "omq")]
             $type::Omq($inner) => $wrapper::Omq($result),
             #[cfg(feature = "zeromq")]
@@ -53,6 +56,7 @@ macro_rules! each {
     reason = "a component has few sockets, and does not move them"
 )]
 pub(super) enum Socket {
+    Bound(bound::Socket),
     #[cfg(feature = "omq")]
     Omq(omq::Socket),
     #[cfg(feature = "zeromq")]
@@ -62,6 +66,17 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// Opens a socket that will bind `address`. A PULL or ROUTER for other processes runs on no backend; see [`bound`].
+    pub(super) fn binding(kind: Kind, address: Option<&Address>, options: &SocketOptions) -> Self {
+        match kind {
+            Kind::Pull | Kind::Router if !address.is_some_and(Address::is_inproc) => {
+                Self::Bound(bound::Socket::new(kind, options))
+            }
+            _ => Self::new(kind, options),
+        }
+    }
+
+    /// Opens a socket on the backend that the options choose.
     pub(super) fn new(kind: Kind, options: &SocketOptions) -> Self {
         match options.backend {
             #[cfg(feature = "omq")]
@@ -151,6 +166,7 @@ impl Socket {
 /// The receiving side of a socket.
 #[derive(Debug)]
 pub(super) enum Receiver {
+    Bound(bound::Receiver),
     #[cfg(feature = "omq")]
     Omq(omq::Receiver),
     #[cfg(feature = "zeromq")]
@@ -178,6 +194,7 @@ impl Receiver {
 /// The peers that leave a ROUTER.
 #[derive(Debug)]
 pub(super) enum Departures {
+    Bound(bound::Departures),
     #[cfg(feature = "omq")]
     Omq(omq::Departures),
     #[cfg(feature = "zeromq")]
@@ -196,6 +213,7 @@ impl Departures {
 /// The subscriptions of a publisher's subscribers.
 #[derive(Debug)]
 pub(super) enum SubscriptionEvents {
+    Bound(bound::SubscriptionEvents),
     #[cfg(feature = "omq")]
     Omq(omq::SubscriptionEvents),
     #[cfg(feature = "zeromq")]

@@ -3,7 +3,8 @@
 //! This is the only folder that names a ZeroMQ crate. A typed end ([`Push`], [`Pull`], [`Publish`],
 //! [`Subscribe`], [`Request`], [`Reply`], [`Router`], [`Dealer`]) is a thin layer over a `Socket` of
 //! a backend. There are two with one interface, each with its feature: `omq` (the default) and `zeromq`.
-//! [`SocketOptions::backend`] chooses one for each socket.
+//! [`SocketOptions::backend`] chooses one for each socket. Only a [`Pull`] or [`Router`] that binds runs on neither
+//! (`bound`), because no crate bounds the memory of messages that it is receiving.
 //!
 //! Every end has these properties on either backend, which `tests/conformance` verifies:
 //!
@@ -18,6 +19,7 @@
 
 mod address;
 mod backend;
+mod bound;
 mod error;
 mod frames;
 mod kind;
@@ -27,6 +29,7 @@ mod options;
 mod probe;
 mod publish;
 mod push_pull;
+mod receive_budget;
 mod request_reply;
 mod reserve;
 mod router_dealer;
@@ -43,6 +46,7 @@ pub(crate) use probe::{find_host, probe};
 pub use publish::{Publication, Publish, Subscribe};
 pub(crate) use push_pull::Peers;
 pub use push_pull::{Pull, Push};
+pub(crate) use receive_budget::ReceiveBudget;
 pub use request_reply::{Reply, Request, RequestError, Responder};
 pub(crate) use reserve::ReservedPort;
 pub use router_dealer::{Dealer, Router};

@@ -4,7 +4,7 @@
 //! limits the connections of a bound socket ([`limit_connections`]), and ends receivers whose runtime is shut down
 //! ([`close_when_driver_is_gone`]). [`configure`] has all settings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -75,7 +75,7 @@ impl Socket {
         }
         if self.limiter.get().is_none() {
             let (native, monitor) = (self.native.clone_shared(), self.native.monitor());
-            let limiter = limit_connections(native, monitor, self.max_connections);
+            let limiter = limit_connections(native, monitor, self.kind, self.max_connections);
             let _ = self
                 .limiter
                 .set(AbortOnDropHandle::new(tokio::spawn(limiter)));
@@ -440,36 +440,57 @@ async fn keep_connecting(
     }
 }
 
-/// Closes new connections while there are more than `max`.
-async fn limit_connections(socket: omq_tokio::Socket, mut monitor: MonitorStream, max: usize) {
+/// Closes a connection for each new one while there are more than `max`: at a PUB the oldest without a subscription, if
+/// there is one, otherwise the new one. The peers of a PUSH send nothing, so a silent one cannot be told from others.
+async fn limit_connections(
+    socket: omq_tokio::Socket,
+    mut monitor: MonitorStream,
+    kind: Kind,
+    max: usize,
+) {
     let mut log = LimitLog::default();
+    // By number, so in order of age: whether the connection has to be kept.
+    let mut connections = BTreeMap::new();
     loop {
-        let mut surplus = Vec::new();
         match monitor.recv().await {
             Ok(MonitorEvent::HandshakeSucceeded { peer, .. }) => {
-                if socket.ready_peer_count() > max {
-                    surplus.push(peer.connection_id);
+                connections.insert(peer.connection_id, kind != Kind::Publish);
+            }
+            Ok(MonitorEvent::SubscribeReceived { connection_id, .. }) => {
+                if let Some(is_kept) = connections.get_mut(&connection_id) {
+                    *is_kept = true;
                 }
+                continue;
+            }
+            Ok(MonitorEvent::Disconnected { peer, .. }) => {
+                connections.remove(&peer.connection_id);
+                continue;
             }
             Ok(_) => continue,
             Err(MonitorRecvError::Lagged(_)) => {
-                let Ok(connections) = socket.connections().await else {
+                let Ok(current) = socket.connections().await else {
                     return;
                 };
-                let mut ids: Vec<_> = connections.iter().map(|it| it.connection_id).collect();
-                ids.sort_unstable();
-                surplus.extend(ids.into_iter().skip(max));
+                let is_kept = |id| *connections.get(&id).unwrap_or(&true);
+                let ids = current.iter().map(|it| it.connection_id);
+                connections = ids.map(|id| (id, is_kept(id))).collect();
             }
             Err(_) => return,
         }
-        for connection in surplus {
+        while connections.len() > max {
+            let silent = connections.iter().find(|(_, is_kept)| !**is_kept);
+            let surplus = silent.or_else(|| connections.last_key_value());
+            let Some(surplus) = surplus.map(|(id, _)| *id) else {
+                break;
+            };
+            connections.remove(&surplus);
             // The peer may have closed it.
-            let _ = socket.disconnect_peer(connection).await;
+            let _ = socket.disconnect_peer(surplus).await;
             if let Some(times) = log.record(clock::now()) {
                 tracing::warn!(
                     times,
-                    connections = max,
-                    "closing new connections: the socket has `SocketOptions::max_connections`"
+                    max_connections = max,
+                    "closing connections: the socket has `SocketOptions::max_connections`"
                 );
             }
         }
@@ -479,16 +500,24 @@ async fn limit_connections(socket: omq_tokio::Socket, mut monitor: MonitorStream
 /// Bytes that the crate adds to the size of a message of a few frames for its own accounting.
 const ACCOUNTING_BYTES: usize = 1024;
 
+/// Largest subscription and other command that a PUB or PUSH accepts.
+const MAX_COMMAND_BYTES: usize = 16 * 1024;
+
 /// Time within which a peer's system has to acknowledge bytes (`TCP_USER_TIMEOUT`, RFC 5482). Afterwards the connection
 /// is closed. It applies only to sockets whose messages are sent again on the next connection: a PUSH would lose them.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
     let (min, max) = (options.min_reconnect_delay, options.max_reconnect_delay);
+    let max_bytes = options.max_message_bytes.saturating_add(ACCOUNTING_BYTES);
     let mut native = Options::new()
         .send_hwm(options.queue_len)
         .recv_hwm(options.queue_len)
-        .max_message_size(options.max_message_bytes.saturating_add(ACCOUNTING_BYTES))
+        .max_message_size(match kind {
+            // Its peers send nothing but commands.
+            Kind::Push | Kind::Publish => max_bytes.min(MAX_COMMAND_BYTES),
+            _ => max_bytes,
+        })
         .linger(Duration::from_secs(1))
         .reconnect(ReconnectPolicy::Exponential { min, max })
         .tcp_keepalive(KeepAlive::Enabled {

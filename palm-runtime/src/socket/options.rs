@@ -5,12 +5,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::ReceiveBudget;
 use crate::network::NetworkTrust;
 use crate::options::options;
 #[cfg(any(feature = "serde", feature = "clap"))]
 use crate::options::value::{Described, OptionValue, Value, invalid};
 
 /// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
+///
+/// PULL and ROUTER sockets that bind run on neither, and have the same limits with both.
 ///
 /// Default: [`Omq`](Self::Omq), or the only one that is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,8 +23,9 @@ pub enum Backend {
     #[cfg(feature = "omq")]
     #[default]
     Omq,
-    /// `zeromq`, which is faster from 4 KB up, for trusted networks: it has no limits on the size of a message and on
-    /// the duration of a handshake. Feature `zeromq`.
+    /// `zeromq`, which is faster from 4 KB up, for trusted networks: at PUSH and PUB sockets and on connections that a
+    /// socket opens itself, it has no limits on the size of a message and on the duration of a handshake. Feature
+    /// `zeromq`.
     #[cfg(feature = "zeromq")]
     #[cfg_attr(not(feature = "omq"), default)]
     Zeromq,
@@ -67,14 +71,28 @@ options! {
         queue_len: u32 = 1000,
         /// Sets the size of the largest accepted message. A larger one closes the connection. Default: 256 MiB.
         max_message_bytes: usize = 256 * 1024 * 1024,
+        /// Sets the limit on memory for messages of more than 16 KiB that PULL and ROUTER sockets which bind are
+        /// receiving, for all sockets of a component. Default: 512 MiB.
+        ///
+        /// A connection may use at most four times the free memory, so one alone leaves a fifth to others; a message
+        /// without memory stays in the system's buffers and at its sender. While no other connection uses any, a
+        /// message may be larger than this limit.
+        max_receive_bytes: usize = 512 * 1024 * 1024,
+        /// Sets the time within which a peer has to send the next 64 KiB of a message while other connections wait for
+        /// [memory](Self::max_receive_bytes). Afterwards its connection is closed. Default: 10 s.
+        receive_timeout: Duration = Duration::from_secs(10),
         /// Sets the time within which a peer has to complete its handshake. Default: 10 s.
         handshake_timeout: Duration = Duration::from_secs(10),
-        /// Sets the limit on concurrent handshakes. Further connections are rejected. Default: 4096.
+        /// Sets the limit on concurrent handshakes of a socket that binds. Default: 4096.
+        ///
+        /// At a PULL or ROUTER, the oldest ends when there are more; at other sockets, further connections are closed.
         max_handshakes: usize = 4096,
         /// Sets the limit on connections of a socket that binds. Default: 16 384.
         ///
-        /// Further connections are closed, and their peers try again. A connection takes about 140 KiB without any
-        /// message, most of it for [`queue_len`](Self::queue_len).
+        /// A PULL or ROUTER that has as many closes one for each new connection: the oldest without a completed
+        /// handshake, the oldest that has sent nothing since its handshake, or the one that has been silent for
+        /// longest, if that is more than a minute. A PUB closes the oldest that has not subscribed. If there is none,
+        /// and at a PUSH, the new connection is closed, and its peer tries again.
         max_connections: usize = 16_384,
         /// Sets the delay before the first attempt to reconnect. It doubles with each further attempt. Default: 50 ms.
         min_reconnect_delay: Duration = Duration::from_millis(50),
@@ -98,6 +116,8 @@ options! {
         kill: Kill = Kill::default(),
         /// The addresses that the component may bind. A socket without a component may bind any.
         network: Option<NetworkTrust> = None,
+        /// Shared by the sockets of a component, and by those that are opened with clones of these options.
+        receive_budget: ReceiveBudget = ReceiveBudget::default(),
     }
 }
 

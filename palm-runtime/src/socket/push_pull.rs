@@ -19,7 +19,7 @@ pub(super) async fn bind(
     if let Some(network) = &options.network {
         address.check(network)?;
     }
-    let socket = Socket::new(kind, options);
+    let socket = Socket::binding(kind, Some(address), options);
     let bound = bind_socket(&socket, address, options).await?;
     Ok((socket, bound))
 }
@@ -188,9 +188,9 @@ impl Pull {
         Ok((Self::new(socket), bound))
     }
 
-    /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
-    pub(crate) fn idle(options: &SocketOptions) -> Self {
-        Self::new(Socket::new(Kind::Pull, options))
+    /// Opens a socket that [`Peers::bind`] binds to `address` later, if it is valid.
+    pub(crate) fn idle(address: Option<&Address>, options: &SocketOptions) -> Self {
+        Self::new(Socket::binding(Kind::Pull, address, options))
     }
 
     /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.

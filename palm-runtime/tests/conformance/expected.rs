@@ -27,11 +27,6 @@ const OMQ: &[ExpectedFailure] = &[
         reason: "all subscribers share one queue",
         outputs: &[HANGS],
     },
-    ExpectedFailure {
-        test: "router_dealer::a_peer_cannot_take_a_chosen_routing_id",
-        reason: "the latest peer of a name gets its messages; palm's own peers choose no names",
-        outputs: &["assertion `left != right` failed\n  left: b\"name\"\n right: b\"name\""],
-    },
 ];
 
 #[cfg(feature = "zeromq")]
@@ -47,41 +42,6 @@ const ABORTS: &[&str] = &["memory allocation of", HANGS];
 
 #[cfg(feature = "zeromq")]
 const ZEROMQ: &[ExpectedFailure] = &[
-    ExpectedFailure {
-        test: "limits::a_heartbeat_is_answered",
-        reason: "the crate does not know PING, and closes the connection",
-        outputs: &["Kind(UnexpectedEof)"],
-    },
-    ExpectedFailure {
-        test: "limits::a_message_of_endless_empty_frames_closes_its_connection",
-        reason: "the crate does not limit the frames of a message",
-        outputs: &[HANGS],
-    },
-    ExpectedFailure {
-        test: "limits::a_message_over_the_limit_closes_only_its_connection",
-        reason: "the crate does not limit the size of a message, nor report to PULL which peer sent it",
-        outputs: &[HANGS],
-    },
-    ExpectedFailure {
-        test: "limits::a_message_over_the_limit_closes_its_connection_at_the_header",
-        reason: "the crate does not limit the size of a message",
-        outputs: &[HANGS],
-    },
-    ExpectedFailure {
-        test: "limits::a_handshake_byte_by_byte_is_disconnected",
-        reason: NO_HANDSHAKE_TIMEOUT,
-        outputs: &["still there after more than 3 s"],
-    },
-    ExpectedFailure {
-        test: "limits::a_silent_peer_is_disconnected",
-        reason: NO_HANDSHAKE_TIMEOUT,
-        outputs: &[HANGS],
-    },
-    ExpectedFailure {
-        test: "limits::a_peer_without_a_heartbeat_is_disconnected",
-        reason: "the crate sends no PING",
-        outputs: &[HANGS],
-    },
     ExpectedFailure {
         test: "malformed::huge_command_after_the_handshake_closes_only_its_connection",
         reason: ALLOCATES_ANNOUNCED_LEN,
@@ -136,16 +96,6 @@ const ZEROMQ: &[ExpectedFailure] = &[
         test: "reconnection::messages_sent_without_a_peer_arrive_after_reconnection",
         reason: "the crate's PUSH does not read, so it detects the end of a connection only when it writes",
         outputs: &[HANGS],
-    },
-    ExpectedFailure {
-        test: "router_dealer::a_peer_cannot_take_a_chosen_routing_id",
-        reason: "the latest peer of a name gets its messages",
-        outputs: &["assertion `left != right` failed\n  left: b\"name\"\n right: b\"name\""],
-    },
-    ExpectedFailure {
-        test: "router_dealer::a_peer_cannot_take_an_assigned_routing_id",
-        reason: "the latest peer of a name gets its messages, chosen or not; explicit names are hard to guess",
-        outputs: &["assertion `left != right` failed\n  left: b\""],
     },
 ];
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use palm_runtime::socket::{Dealer, Pull, Push, Router, SocketOptions};
+use palm_runtime::socket::{Dealer, Publish, Pull, Push, Router, SocketOptions, Subscribe};
 
 use super::harness::{check, check_with_open_files};
 use super::raw::{MORE, RawPeer, command, frame, greeting, long_header, ready};
 use super::setup::{
-    IpcFolder, any_tcp, numbered, options, push_to_pull, recv, recv_numbers, recv_one, soon,
+    IpcFolder, added, any_tcp, change, numbered, options, published_numbers, push_to_pull, recv,
+    recv_numbers, recv_one, soon,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -193,6 +194,140 @@ fn a_peer_is_served_among_2000_silent_ones() {
             late.send(numbered(number, 64)).await.unwrap();
         }
         recv_numbers(&mut pull, 3..1_000).await;
+    });
+}
+
+/// Options for few connections.
+fn crowded() -> SocketOptions {
+    options(|options| options.max_connections(8))
+}
+
+#[test]
+fn a_peer_connects_when_silent_peers_hold_all_connections() {
+    check(async {
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &crowded()).await.unwrap();
+        let early = Push::connect(&bound, &crowded()).await.unwrap();
+        early.send(numbered(0, 64)).await.unwrap();
+        recv_numbers(&mut pull, 0..1).await;
+        let mut silent = Vec::new();
+        for round in 0..16 {
+            // Half of them complete the handshake.
+            let mut peer = RawPeer::connect(&bound).await;
+            if round % 2 == 0 {
+                let _ = peer.introduce("PUSH", b"").await;
+            }
+            silent.push(peer);
+        }
+        let late = Push::connect(&bound, &crowded()).await.unwrap();
+        late.send(numbered(1, 64)).await.unwrap();
+        recv_numbers(&mut pull, 1..2).await;
+        // Those without a handshake make room first.
+        for peer in silent[..8].iter_mut().skip(1).step_by(2) {
+            peer.closed().await;
+        }
+        early.send(numbered(2, 64)).await.unwrap();
+        recv_numbers(&mut pull, 2..3).await;
+    });
+}
+
+#[test]
+fn a_dealer_connects_when_silent_peers_hold_all_connections() {
+    check(async {
+        let (mut router, bound) = Router::bind(&any_tcp(), &crowded()).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            let mut peer = RawPeer::connect(&bound).await;
+            let _ = peer.introduce("DEALER", b"").await;
+            silent.push(peer);
+        }
+        let dealer = Dealer::connect(&bound, &crowded()).await.unwrap();
+        dealer
+            .send(std::iter::once(Bytes::from_static(b"alive")).collect())
+            .await
+            .unwrap();
+        let mut messages = Vec::new();
+        soon("the living peer", router.recv_many(&mut messages, 1))
+            .await
+            .unwrap();
+        assert_eq!(messages[0][1], "alive");
+    });
+}
+
+#[test]
+fn a_subscriber_connects_when_silent_peers_hold_all_connections() {
+    check(async {
+        let (mut publish, bound) = Publish::bind(&any_tcp(), &crowded()).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            let mut peer = RawPeer::connect(&bound).await;
+            let _ = peer.introduce("SUB", b"").await;
+            silent.push(peer);
+        }
+        let mut subscribe = Subscribe::connect(&bound, &crowded()).await.unwrap();
+        subscribe.subscribe("topic").await.unwrap();
+        assert_eq!(change(&mut publish).await, added("topic"));
+        let topic = Bytes::from_static(b"topic");
+        publish.send(topic, numbered(0, 64)).await.unwrap();
+        published_numbers(&mut subscribe, 0..1).await;
+    });
+}
+
+/// Options with memory for one message of 3 MiB at a time.
+fn scarce() -> SocketOptions {
+    options(|options| {
+        options
+            .max_receive_bytes(4 * MIB)
+            .receive_timeout(Duration::from_millis(500))
+    })
+}
+
+#[test]
+fn a_message_waits_for_the_memory_of_another() {
+    check(async {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
+            let (mut pull, bound) = Pull::bind(&address, &scarce()).await.unwrap();
+            let message = frame(0, &vec![1; 3 * MIB]);
+            let (begin, end) = message.split_at(2 * MIB);
+            let mut first = RawPeer::introduced(&bound, "PUSH").await;
+            first.write(begin).await.unwrap();
+            // Small messages need no memory of others.
+            let push = Push::connect(&bound, &scarce()).await.unwrap();
+            push.send(numbered(0, 64)).await.unwrap();
+            recv_numbers(&mut pull, 0..1).await;
+            first.write(end).await.unwrap();
+            let second = tokio::spawn(async move {
+                push.send(vec![2; 3 * MIB].into()).await.unwrap();
+                push
+            });
+            // The first message keeps its memory until it is received.
+            assert_eq!(recv_one(&mut pull).await[0], 1);
+            assert_eq!(recv_one(&mut pull).await[0], 2);
+            second.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_half_sent_message_makes_room_for_others_after_a_timeout() {
+    check(async {
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &scarce()).await.unwrap();
+        let message = frame(0, &vec![1; 3 * MIB]);
+        let mut stalled = Vec::new();
+        for _ in 0..3 {
+            let mut peer = RawPeer::introduced(&bound, "PUSH").await;
+            peer.write(&message[..MIB / 8]).await.unwrap();
+            stalled.push(peer);
+        }
+        let push = Push::connect(&bound, &scarce()).await.unwrap();
+        push.send(vec![2; 3 * MIB].into()).await.unwrap();
+        assert_eq!(recv_one(&mut pull).await[0], 2);
+        // Without others that wait, a peer may take its time.
+        let mut slow = RawPeer::introduced(&bound, "PUSH").await;
+        slow.write(&message[..MIB]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        slow.write(&message[MIB..]).await.unwrap();
+        assert_eq!(recv_one(&mut pull).await[0], 1);
     });
 }
 

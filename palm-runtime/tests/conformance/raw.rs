@@ -195,11 +195,13 @@ impl RawPeer {
 
     /// Waits until the other side closes the connection, and discards received bytes.
     pub(crate) async fn closed(&mut self) {
-        let end = async {
-            let mut bytes = vec![0; 64 * 1024];
-            while self.0.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
-        };
-        soon("the end of the raw connection", end).await;
+        soon("the end of the raw connection", self.read_to_end()).await;
+    }
+
+    /// Discards received bytes until the other side closes the connection.
+    pub(crate) async fn read_to_end(&mut self) {
+        let mut bytes = vec![0; 64 * 1024];
+        while self.0.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     }
 }
 

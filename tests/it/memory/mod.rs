@@ -19,6 +19,7 @@ mod connections;
 mod control;
 mod http;
 mod links;
+mod receiving;
 mod session;
 mod wire;
 
@@ -31,9 +32,10 @@ const BACKLOG: usize = 48 * MIB;
 const QUEUE: usize = 16 * MIB;
 const STORE: usize = 48 * MIB;
 const GATEWAY: usize = 48 * MIB;
+const RECEIVE: usize = 48 * MIB;
 
-/// The memory that a process may use besides the limit that a test is about: buffers of sockets, a message that each
-/// connection is receiving, and freed memory that its allocator keeps.
+/// The memory that a process may use besides the limit that a test is about: buffers of sockets, and freed memory that
+/// its allocator keeps.
 const SLACK: usize = 128 * MIB;
 
 struct MeasuredServer;
@@ -91,6 +93,12 @@ pub(crate) async fn component(role: &str, db_address: String) -> palm::Result<Co
     };
     match role {
         "memory_server_default" | "memory_server_limited" => server().spawn().await,
+        "memory_receiver_limited" => {
+            let socket = options()
+                .max_receive_bytes(RECEIVE)
+                .receive_timeout(Duration::from_secs(2));
+            server().socket_options(socket).spawn().await
+        }
         "memory_publisher_limited" => server().pipelined(true).spawn().await,
         "memory_store" => server().cache(MemoryStore::with_limit(STORE)).spawn().await,
         "memory_master_default" => Master::new("master").bind(db_address).spawn().await,

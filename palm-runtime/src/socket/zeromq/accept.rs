@@ -7,15 +7,13 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use zeromq::util::PeerIdentity;
-use zeromq::{
-    PullSocket, PushSocket, RouterSocket, Socket as _, SocketEvent, SocketRecv, SocketSend,
-    XPubSocket, ZmqMessage,
-};
+use zeromq::{PushSocket, SocketEvent, SocketRecv, SocketSend, XPubSocket};
 
 use super::bound::BoundListener;
 use super::connect::SendQueue;
 use super::native::{NativeSocket, POLL_INTERVAL, message};
 use super::{SocketCore, queue_len};
+use crate::log_limit::LimitLog;
 
 type Monitor = std::pin::Pin<Box<dyn futures_core::Stream<Item = SocketEvent> + Send>>;
 
@@ -31,6 +29,7 @@ pub(super) async fn accept<S, F>(
     S: zeromq::Socket + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    let mut log = LimitLog::default();
     while !core.closing.is_cancelled() {
         let mut native = NativeSocket::<S>::new();
         let mut monitor: Monitor = Box::pin(native.socket.monitor());
@@ -60,6 +59,21 @@ pub(super) async fn accept<S, F>(
                 monitor,
                 names,
             };
+            let max_connections = core.options.max_connections;
+            if core.peers.borrow().count > max_connections {
+                core.peer_disconnected();
+                let is_replaced = core.remove_unsubscribed();
+                if let Some(times) = log.record(crate::clock::now()) {
+                    tracing::warn!(
+                        times,
+                        max_connections,
+                        "closing connections: the socket has `SocketOptions::max_connections`"
+                    );
+                }
+                if !is_replaced {
+                    continue;
+                }
+            }
             core.clone().spawn(serve(core.clone(), group));
         }
     }
@@ -183,54 +197,4 @@ pub(super) async fn publish_to_group(core: Arc<SocketCore>, mut group: PeerGroup
     for _ in &group.names {
         core.peer_disconnected();
     }
-}
-
-/// Receives the messages of a bound PULL.
-pub(super) async fn receive_from_all(
-    core: Arc<SocketCore>,
-    _bound: BoundListener,
-    mut native: NativeSocket<PullSocket>,
-) {
-    let mut monitor = native.socket.monitor();
-    loop {
-        tokio::select! {
-            biased;
-            () = core.closing.cancelled() => break,
-            Some(event) = monitor.next() => core.apply(&event),
-            // An error concerns one peer, which the crate disconnects.
-            _ = core.receive(&mut native.socket) => {}
-        }
-    }
-    native.socket.unbind_all().await;
-}
-
-/// Sends and receives the messages of a bound ROUTER.
-pub(super) async fn route(
-    core: Arc<SocketCore>,
-    _bound: BoundListener,
-    mut native: NativeSocket<RouterSocket>,
-    mut outbox: mpsc::UnboundedReceiver<ZmqMessage>,
-) {
-    let mut monitor = native.socket.monitor();
-    let (mut sender, mut receiver) = native.socket.split();
-    loop {
-        tokio::select! {
-            biased;
-            Some(event) = monitor.next() => {
-                core.apply(&event);
-                if let SocketEvent::Disconnected(name) = event {
-                    core.state().routes.remove(&name[..]);
-                }
-            }
-            message = outbox.recv() => match message {
-                // Sending fails if the peer has left.
-                Some(message) => drop(sender.send(message).await),
-                // The socket is closing and all messages were sent.
-                None => break,
-            },
-            _ = core.receive(&mut receiver) => {}
-        }
-    }
-    drop((sender, receiver));
-    native.backend.flushed(1).await;
 }

@@ -30,12 +30,11 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zeromq::{PullSocket, RouterSocket, Socket as _, SocketEvent, SocketRecv, ZmqMessage};
+use zeromq::{SocketEvent, SocketRecv};
 
-use self::accept::{accept, publish_to_group, receive_from_all, route, send_to_group};
+use self::accept::{accept, publish_to_group, send_to_group};
 use self::bound::BoundListener;
 use self::connect::{SendQueue, stay_connected};
-use self::native::{NativeSocket, to_io};
 use self::queues::PeerQueue;
 use self::subscriptions::MAX_EVENTS;
 pub(super) use self::subscriptions::SubscriptionEvents;
@@ -76,16 +75,13 @@ struct SocketState {
     queues: VecDeque<PeerQueue>,
     /// Messages from the queues of disconnected peers.
     left_over: VecDeque<Frames>,
-    /// The peers of a ROUTER by routing id, with their remaining capacity.
-    routes: HashMap<Bytes, Arc<Semaphore>>,
-    outbox: Option<mpsc::UnboundedSender<ZmqMessage>>,
     events: Option<mpsc::Sender<SubscriptionEvent>>,
     connections: HashMap<Address, ConnectTask>,
     /// The subscriptions of a SUB, with the number of times that each was requested.
     wanted: HashMap<Bytes, usize>,
 }
 
-/// Disconnections of a ROUTER's peers. Never completes: the crate does not report them.
+/// Disconnections of a ROUTER's peers. Never completes: a ROUTER that connects is not supported.
 #[derive(Debug)]
 pub(super) struct Departures;
 
@@ -152,27 +148,8 @@ impl Socket {
         match core.kind {
             Kind::Push => core.clone().spawn(accept(core, bound, send_to_group)),
             Kind::Publish => core.clone().spawn(accept(core, bound, publish_to_group)),
-            Kind::Pull => {
-                let mut native = NativeSocket::<PullSocket>::new();
-                native
-                    .socket
-                    .bind_listener(bound.share()?)
-                    .await
-                    .map_err(to_io)?;
-                core.clone().spawn(receive_from_all(core, bound, native));
-            }
-            Kind::Router => {
-                let mut native = NativeSocket::<RouterSocket>::new();
-                native
-                    .socket
-                    .bind_listener(bound.share()?)
-                    .await
-                    .map_err(to_io)?;
-                let (sender, outbox) = mpsc::unbounded_channel();
-                core.state().outbox = Some(sender);
-                core.clone().spawn(route(core, bound, native, outbox));
-            }
-            Kind::Subscribe | Kind::Dealer => return Err(io::ErrorKind::Unsupported.into()),
+            // A PULL or ROUTER that binds runs on no backend.
+            _ => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(address)
     }
@@ -238,7 +215,6 @@ impl Socket {
         let mut state = self.0.state();
         match self.0.kind {
             Kind::Publish => state.try_publish(frames),
-            Kind::Router => state.try_route(frames),
             _ => state.try_enqueue(frames),
         }
     }
@@ -312,7 +288,6 @@ impl Socket {
         {
             let mut state = self.0.state();
             state.queues.clear();
-            state.outbox = None;
             state.events = None;
         }
         self.0.tasks.close();
@@ -414,16 +389,6 @@ impl SocketCore {
         // The crate has no limit, so the memory was needed once. It is freed here.
         if frames.iter().map(Bytes::len).sum::<usize>() > self.options.max_message_bytes {
             return Err(ConnectionLost);
-        }
-        if self.kind == Kind::Router {
-            // The route exists before the message can be answered.
-            self.state()
-                .routes
-                .entry(frames[0].clone())
-                .or_insert_with(|| {
-                    let capacity = queue_len(&self.options);
-                    Arc::new(Semaphore::new(capacity))
-                });
         }
         permit.send(frames);
         Ok(())

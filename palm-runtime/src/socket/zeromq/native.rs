@@ -1,6 +1,5 @@
 //! Native sockets: creation, messages with permits, and shutdown.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,13 +41,6 @@ pub(super) fn message(frames: Frames, permit: Option<OwnedSemaphorePermit>) -> Z
         message.push_front(frame);
     }
     message
-}
-
-pub(super) fn to_io(error: zeromq::ZmqError) -> io::Error {
-    match error {
-        zeromq::ZmqError::Network(error) => error,
-        error => io::Error::other(error),
-    }
 }
 
 /// A socket of the crate, whose connections are closed when it is dropped.

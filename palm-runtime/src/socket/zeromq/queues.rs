@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::native::message;
 use super::{Kind, SocketCore, SocketState};
 use crate::socket::subscriptions::SubscriptionEvent;
 use crate::socket::{Frames, TrySendError};
@@ -41,6 +40,18 @@ impl SocketCore {
             core: self.clone(),
             id,
         }
+    }
+}
+
+impl SocketCore {
+    /// Removes the oldest queue of a PUB whose peer has not subscribed, which closes its connection. Returns whether
+    /// there is one.
+    pub(super) fn remove_unsubscribed(&self) -> bool {
+        let mut state = self.state();
+        let is_silent = |queue: &PeerQueue| queue.prefixes.is_empty();
+        let silent = state.queues.iter().position(is_silent);
+        let silent = silent.filter(|_| self.kind == Kind::Publish);
+        silent.is_some_and(|silent| state.queues.remove(silent).is_some())
     }
 }
 
@@ -121,19 +132,5 @@ impl SocketState {
             permit.send(frames.clone());
         }
         Ok(())
-    }
-
-    /// Queues a message for the peer that its first frame names.
-    pub(super) fn try_route(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
-        let Some((route, outbox)) = self.routes.get(&frames[0]).zip(self.outbox.as_ref()) else {
-            return Ok(());
-        };
-        match route.clone().try_acquire_owned() {
-            Ok(permit) => {
-                let _ = outbox.send(message(frames, Some(permit)));
-                Ok(())
-            }
-            Err(_) => Err(TrySendError::Full(frames)),
-        }
     }
 }

@@ -1,0 +1,434 @@
+//! The task of one accepted connection: handshake, then messages both ways.
+//!
+//! The task reads while its messages fit into the [inbox](super::inbox) and there is memory for the message that it is
+//! receiving. It locks the inbox once for each read of the socket, and the receive budget only for messages of more than
+//! [`ALLOWANCE`] bytes.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep};
+
+use super::codec::{ALLOWANCE, Codec, Step, ZmtpError, frames};
+use super::core::{Core, Peer, Rejected};
+use super::inbox::Received;
+use super::message_memory::MessageMemory;
+use super::stream::Stream;
+use crate::socket::Frames;
+
+/// Smallest and largest number of bytes that a read is prepared for. A full read doubles it, a small one halves it.
+const READ_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=32 * 1024;
+
+/// Number of bytes that a read is prepared for after a large frame. The beginning of the next one is copied.
+const LARGE_READ_BYTES: usize = 4 * 1024;
+
+/// Output that is written before further messages are encoded.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Bytes of messages that are encoded at once.
+const ENCODE_BYTES: usize = 1024 * 1024;
+
+/// Received messages for which an idle connection keeps a buffer.
+const MAX_IDLE_CAPACITY: usize = 16;
+
+/// Bytes of answers to PINGs that a peer may leave unread before it is not read any more.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
+
+/// Time in which the peer may close a connection that was closed here, so that it reads what was sent before.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionEnd {
+    #[error("the peer closed it")]
+    Peer(#[source] io::Error),
+    #[error(transparent)]
+    Malformed(#[from] ZmtpError),
+    #[error("no handshake in time")]
+    HandshakeTimeout,
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    #[error("no sign of life")]
+    Silent,
+    #[error("it stopped within a message while others wait for memory")]
+    Stalled,
+    #[error("it was closed here")]
+    Closed,
+}
+
+impl From<io::Error> for ConnectionEnd {
+    fn from(error: io::Error) -> Self {
+        Self::Peer(error)
+    }
+}
+
+/// Runs a connection to its end.
+pub(super) async fn run(core: Arc<Core>, stream: Stream, peer: Arc<Peer>) {
+    let mut connection = Connection {
+        core: &core,
+        peer: &peer,
+        stream,
+        codec: Codec::new(
+            core.kind,
+            core.options.max_message_bytes,
+            core.buffers.clone(),
+        ),
+        read_bytes: *READ_BYTES.start(),
+        envelope: None,
+        received: VecDeque::new(),
+        memory: MessageMemory::new(),
+        batch: Vec::new(),
+        timer: None,
+    };
+    let end = tokio::select! {
+        end = connection.serve() => end.err(),
+        () = peer.closed.cancelled() => None,
+    };
+    core.remove(&peer);
+    match end {
+        Some(ConnectionEnd::Stalled) => core.log_stalled(&connection.stream.peer()),
+        Some(end) => tracing::debug!(peer = connection.stream.peer(), "connection closed: {end}"),
+        None => {}
+    }
+}
+
+struct Connection<'a> {
+    core: &'a Core,
+    peer: &'a Arc<Peer>,
+    stream: Stream,
+    codec: Codec,
+    read_bytes: usize,
+    /// The first frame of all messages at a ROUTER.
+    envelope: Option<Bytes>,
+    /// Decoded messages that the inbox has no capacity for.
+    received: VecDeque<Received>,
+    memory: MessageMemory,
+    batch: Vec<Frames>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a connection has waited for.
+#[derive(Default)]
+struct Turn {
+    written: Option<io::Result<usize>>,
+    read: Option<io::Result<usize>>,
+    is_granted: bool,
+    is_woken: bool,
+    is_timer: bool,
+}
+
+impl Turn {
+    fn is_empty(&self) -> bool {
+        self.written.is_none()
+            && self.read.is_none()
+            && !self.is_granted
+            && !self.is_woken
+            && !self.is_timer
+    }
+}
+
+impl Connection<'_> {
+    async fn serve(&mut self) -> Result<(), ConnectionEnd> {
+        let handshake = tokio::time::timeout(
+            self.core.options.handshake_timeout,
+            // It is large, and ends soon.
+            Box::pin(self.shake_hands()),
+        );
+        let routing_id = match handshake.await {
+            Ok(Ok(routing_id)) => routing_id,
+            Ok(Err(end)) => {
+                self.write_rest().await;
+                return Err(end);
+            }
+            Err(_) => return Err(ConnectionEnd::HandshakeTimeout),
+        };
+        self.envelope = self.core.introduce(self.peer, routing_id)?;
+        self.exchange().await
+    }
+
+    /// Returns the routing id that the peer chose.
+    async fn shake_hands(&mut self) -> Result<Bytes, ConnectionEnd> {
+        loop {
+            match self.codec.step(ALLOWANCE)? {
+                Step::Introduced(routing_id) => return Ok(routing_id),
+                // It ends after the handshake, so there are no messages.
+                Step::Messages | Step::NeedsMemory(_) | Step::Incomplete => {}
+            }
+            if self.core.closing.is_cancelled() {
+                return Err(ConnectionEnd::Closed);
+            }
+            let turn = self.turn(true).await;
+            self.apply_io(turn.written, turn.read)?;
+        }
+    }
+
+    /// Writes what is left for the peer, such as why its handshake is rejected, if the system accepts it.
+    async fn write_rest(&mut self) {
+        let Self { stream, codec, .. } = self;
+        poll_fn(|context| {
+            while codec.output_bytes() > 0 {
+                match codec.write_output(|chunks| stream.poll_write(context, chunks)) {
+                    Poll::Ready(Ok(count @ 1..)) => codec.advance_output(count),
+                    _ => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    async fn exchange(&mut self) -> Result<(), ConnectionEnd> {
+        self.set_timer();
+        self.decode()?;
+        loop {
+            let is_closing = self.encode()?;
+            if is_closing && self.codec.output_bytes() == 0 {
+                return self.close().await;
+            }
+            let reads = !is_closing
+                && self.received.is_empty()
+                && !self.memory.is_waiting()
+                && self.codec.answer_bytes() < MAX_ANSWER_BYTES;
+            let turn = self.turn(reads).await;
+            let has_read = turn.read.is_some();
+            self.apply_io(turn.written, turn.read)?;
+            if has_read {
+                self.peer.activity.set_heard(self.core.now());
+            }
+            if has_read || turn.is_granted || turn.is_woken && !self.received.is_empty() {
+                self.decode()?;
+            }
+            if turn.is_timer {
+                self.on_timer()?;
+            }
+        }
+    }
+
+    /// Waits until there is something to do, and reads and writes once. Cancel safe.
+    async fn turn(&mut self, reads: bool) -> Turn {
+        let Self {
+            peer,
+            stream,
+            codec,
+            read_bytes,
+            memory,
+            timer,
+            ..
+        } = self;
+        let mut woken = pin!(peer.wake.notified());
+        poll_fn(|context| {
+            let mut turn = Turn::default();
+            if codec.output_bytes() > 0 {
+                let written = codec.write_output(|chunks| stream.poll_write(context, chunks));
+                turn.written = ready(written);
+            }
+            if reads {
+                turn.read = ready(poll_read(stream, codec, read_bytes, context));
+            }
+            turn.is_granted = memory.poll_granted(context).is_ready();
+            if turn.is_empty() {
+                turn.is_woken = woken.as_mut().poll(context).is_ready();
+                turn.is_timer = match timer {
+                    Some(timer) => timer.as_mut().poll(context).is_ready(),
+                    None => false,
+                };
+            }
+            match turn.is_empty() {
+                true => Poll::Pending,
+                false => Poll::Ready(turn),
+            }
+        })
+        .await
+    }
+
+    fn apply_io(
+        &mut self,
+        written: Option<io::Result<usize>>,
+        read: Option<io::Result<usize>>,
+    ) -> Result<(), ConnectionEnd> {
+        match written.transpose()? {
+            Some(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+            Some(count) => self.codec.advance_output(count),
+            None => {}
+        }
+        match read.transpose()? {
+            Some(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Some(count) => self.memory.add_progress(count),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Decodes what was read, and delivers the messages.
+    fn decode(&mut self) -> Result<(), ConnectionEnd> {
+        loop {
+            // The queue of messages to the peer has capacity for the answers to all that the inbox then holds.
+            self.encode()?;
+            if self.deliver() {
+                break;
+            }
+            match self.codec.step(ALLOWANCE.max(self.memory.bytes()))? {
+                Step::Messages => {
+                    for message in self.codec.take_messages() {
+                        let bytes = message.byte_len();
+                        self.received.push_back(Received {
+                            frames: frames(self.envelope.as_ref(), message),
+                            bytes,
+                            reservation: None,
+                        });
+                    }
+                    if let Some(memory) = self.memory.take()
+                        && let Some(last) = self.received.back_mut()
+                    {
+                        last.reservation = Some(memory);
+                        self.read_bytes = LARGE_READ_BYTES;
+                    }
+                }
+                Step::NeedsMemory(bytes) => {
+                    if !self.has_memory(bytes) {
+                        break;
+                    }
+                }
+                Step::Introduced(_) => {}
+                Step::Incomplete => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers the decoded messages. Returns whether some do not fit.
+    fn deliver(&mut self) -> bool {
+        if !self.received.is_empty() {
+            self.peer.activity.set_active();
+            let inbox = &self.core.inbox;
+            inbox.push(self.peer.number, &self.peer.wake, &mut self.received);
+            if self.received.is_empty() && self.received.capacity() > MAX_IDLE_CAPACITY {
+                self.received = VecDeque::new();
+            }
+        }
+        !self.received.is_empty()
+    }
+
+    /// Returns whether there is memory for `needed` bytes of the incomplete message. It is granted later otherwise.
+    fn has_memory(&mut self, needed: usize) -> bool {
+        let options = &self.core.options;
+        if self.memory.next_check(options).is_none() && options.zmtp_heartbeat.is_some() {
+            // It may be too late. A timer for an earlier message is not.
+            self.timer = None;
+        }
+        let is_known = self.peer.activity.is_active();
+        let number = self.peer.number;
+        let has_memory = self.memory.request(number, needed, is_known, options);
+        self.set_timer();
+        has_memory
+    }
+
+    /// Sets the timer if there is something to wait for.
+    fn set_timer(&mut self) {
+        if self.timer.is_some() {
+            return;
+        }
+        let options = &self.core.options;
+        let receive = self.memory.next_check(options);
+        if let Some(time) = receive.into_iter().chain(options.zmtp_heartbeat).min() {
+            self.timer = Some(Box::pin(tokio::time::sleep(time)));
+        }
+    }
+
+    /// Closes a connection that keeps memory from others without using it, and one without a sign of life.
+    fn on_timer(&mut self) -> Result<(), ConnectionEnd> {
+        let options = &self.core.options;
+        if self.received.is_empty() && self.memory.is_stalled(options) {
+            return Err(ConnectionEnd::Stalled);
+        }
+        if let Some(heartbeat) = options.zmtp_heartbeat {
+            let is_read = self.received.is_empty() && !self.memory.is_waiting();
+            let silence = self.core.now().saturating_sub(self.peer.activity.heard());
+            if is_read && silence > 2 * heartbeat {
+                return Err(ConnectionEnd::Silent);
+            }
+            if is_read && silence >= heartbeat {
+                self.codec.send_ping()?;
+            }
+        }
+        self.timer = None;
+        self.set_timer();
+        Ok(())
+    }
+
+    /// Encodes queued messages, unless the peer does not read. Returns whether the socket is closing and the queue is
+    /// empty.
+    fn encode(&mut self) -> Result<bool, ConnectionEnd> {
+        if self.codec.output_bytes() >= WRITE_BYTES {
+            return Ok(false);
+        }
+        let is_last = self.peer.take_output(&mut self.batch, ENCODE_BYTES);
+        for frames in self.batch.drain(..) {
+            // The first frame is the routing id.
+            self.codec.send(frames.into_iter().skip(1))?;
+        }
+        if self.batch.capacity() > MAX_IDLE_CAPACITY {
+            self.batch = Vec::new();
+        }
+        Ok(is_last)
+    }
+
+    /// Ends a connection. What the peer still sends is read for a moment: the system would otherwise discard what the
+    /// peer has not read.
+    async fn close(&mut self) -> Result<(), ConnectionEnd> {
+        self.stream.shutdown().await?;
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        let mut unread = vec![0; 16 * 1024];
+        while let Ok(Ok(1..)) =
+            tokio::time::timeout_at(deadline, self.stream.read(&mut unread)).await
+        {}
+        Err(ConnectionEnd::Closed)
+    }
+}
+
+/// Reads once: the rest of a large frame, or whatever there is.
+fn poll_read(
+    stream: &mut Stream,
+    codec: &mut Codec,
+    read_bytes: &mut usize,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    // Memory is taken once there are bytes.
+    match stream.poll_read_ready(context) {
+        Poll::Ready(Ok(())) => {}
+        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+        Poll::Pending => {
+            codec.release_buffers();
+            return Poll::Pending;
+        }
+    }
+    if let Some((payload, missing)) = codec.large_payload() {
+        return stream.poll_read(context, payload, missing);
+    }
+    let limit = *read_bytes;
+    let read = stream.poll_read(context, codec.input(limit), limit);
+    match read {
+        Poll::Ready(Ok(count)) if count == limit => {
+            *read_bytes = (limit * 2).min(*READ_BYTES.end());
+        }
+        Poll::Ready(Ok(count)) if count < limit / 4 => {
+            *read_bytes = (limit / 2).max(*READ_BYTES.start());
+        }
+        Poll::Ready(_) => {}
+        Poll::Pending => codec.release_buffers(),
+    }
+    read
+}
+
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}

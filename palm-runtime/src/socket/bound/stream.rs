@@ -1,0 +1,115 @@
+//! Accepted connections at `tcp://` and `ipc://` addresses.
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{BufMut as _, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+/// Time within which a peer's system has to acknowledge bytes (`TCP_USER_TIMEOUT`, RFC 5482). Afterwards the connection
+/// is closed.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Size of the system's buffers of an `ipc://` connection. The default of the system makes large messages slow.
+#[cfg(unix)]
+const IPC_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// An accepted connection.
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Ipc(UnixStream),
+}
+
+/// Evaluates an expression for the stream of either transport.
+macro_rules! either {
+    ($stream:expr, $inner:ident => $result:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $result,
+            #[cfg(unix)]
+            Stream::Ipc($inner) => $result,
+        }
+    };
+}
+
+impl Stream {
+    /// Sets the options of the system. A connection that has just ended does not have any.
+    pub(super) fn configure(&self, closes_unacknowledged: bool) {
+        match self {
+            Self::Tcp(stream) => {
+                let _ = stream.set_nodelay(true);
+                let socket = SockRef::from(stream);
+                let keepalive = TcpKeepalive::new()
+                    .with_time(Duration::from_secs(10))
+                    .with_interval(Duration::from_secs(5));
+                #[cfg(not(windows))]
+                let keepalive = keepalive.with_retries(3);
+                let _ = socket.set_tcp_keepalive(&keepalive);
+                #[cfg(target_os = "linux")]
+                if closes_unacknowledged {
+                    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+                }
+                #[cfg(not(target_os = "linux"))]
+                let _ = closes_unacknowledged;
+            }
+            #[cfg(unix)]
+            Self::Ipc(stream) => {
+                let socket = SockRef::from(stream);
+                let _ = socket.set_send_buffer_size(IPC_BUFFER_BYTES);
+                let _ = socket.set_recv_buffer_size(IPC_BUFFER_BYTES);
+            }
+        }
+    }
+
+    /// Returns the address of the peer, for the log.
+    pub(super) fn peer(&self) -> String {
+        match self {
+            Self::Tcp(stream) => stream
+                .peer_addr()
+                .map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string()),
+            #[cfg(unix)]
+            Self::Ipc(_) => "local".to_owned(),
+        }
+    }
+
+    /// Waits until there are bytes, or the end.
+    pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read_ready(context))
+    }
+
+    /// Reads once, at most `limit` bytes.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &mut BytesMut,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut input = input.limit(limit);
+        either!(self, stream => pin!(stream.read_buf(&mut input)).poll(context))
+    }
+
+    /// Writes once.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        chunks: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write_vectored(context, chunks))
+    }
+
+    /// Closes the direction to the peer.
+    pub(super) async fn shutdown(&mut self) -> io::Result<()> {
+        either!(self, stream => stream.shutdown().await)
+    }
+
+    /// Reads once. Cancel safe.
+    pub(super) async fn read(&mut self, input: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.read(input).await)
+    }
+}
