@@ -4,8 +4,7 @@ use palm::prelude::*;
 
 use crate::bare::{BareClient, TOPIC};
 use crate::measure::{
-    BARE, CALLS, best_of, concurrent_calls, count_for, palm_latencies, palm_throughput,
-    print_latency, print_rates, print_throughput,
+    BARE, best_of, count_for, palm_latencies, palm_throughput, print_latency, print_throughput,
 };
 use crate::pylm::{Pylm, pylm_throughput};
 use crate::roles::start;
@@ -108,36 +107,6 @@ pub(crate) fn master_throughput(
     let (ours, by_hand) = throughput(runtime, &master, &bare, "foo", payload_bytes);
     let pylm = pylm_throughput(runtime, Pylm::master(2), payload_bytes);
     print_throughput(name, BARE, ours, by_hand, pylm);
-}
-
-/// Compares 1000 tasks that call at the same time, on one client, with a job of as many messages.
-pub(crate) fn calls(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
-    const COUNT: usize = 100_000;
-    let measure = |name: &str, first: &Process| {
-        let steps = "server.foo";
-        let (calls, job) = runtime.block_on(async {
-            let client = Client::connect("server", first.address(0))
-                .await
-                .expect("it connects");
-            best_of(
-                || concurrent_calls(&client, steps, 1000, COUNT),
-                || palm_throughput(&client, steps, 10, COUNT),
-            )
-            .await
-        });
-        print_rates(name, CALLS, calls, job);
-        println!();
-    };
-    let name = "1000 tasks, server";
-    if wanted(name) {
-        measure(name, &start(&["server"]));
-    }
-    let name = "1000 tasks, 2 workers";
-    if wanted(name) {
-        let master = start(&["master"]);
-        let _workers = [(); 2].map(|()| start(&["worker", master.address(0)]));
-        measure(name, &master);
-    }
 }
 
 pub(crate) fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bare::frame;
+use crate::peers::build;
 use crate::support::Process;
 
 /// A cluster of the proxy of libzmq, between ROUTER and DEALER, and two workers. Its clients use libzmq too.
@@ -16,22 +17,8 @@ pub(crate) struct Libzmq {
 impl Libzmq {
     /// Builds the program of all these processes, if `PALM_BENCH_LIBZMQ` is set.
     pub(crate) fn program() -> Option<PathBuf> {
-        const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/libzmq/Cargo.toml");
-        const TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/libzmq");
         std::env::var_os("PALM_BENCH_LIBZMQ")?;
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--manifest-path",
-                MANIFEST,
-            ])
-            .args(["--target-dir", TARGET])
-            .status()
-            .expect("cargo starts");
-        assert!(built.success(), "libzmq is not built");
-        Some([TARGET, "release", "libzmq-cluster"].iter().collect())
+        Some(build("libzmq", "libzmq-cluster"))
     }
 
     pub(crate) fn start(program: &Path) -> Self {

@@ -5,6 +5,8 @@
 //! cargo bench -- 'master + 2'          # benchmarks whose names contain this
 //! PALM_PYLM_PYTHON=.venv/bin/python cargo bench      # with pylm
 //! PALM_BENCH_LIBZMQ=1 cargo bench -- '2 workers'     # with libzmq; needs a C++ compiler
+//! PALM_BENCH_NATS=nats-server cargo bench -- tasks   # with NATS: the path of its server
+//! PALM_BENCH_GRPC=1 cargo bench -- tasks             # with tonic
 //! ```
 //!
 //! With `PALM_BENCH_OWN_THREAD=1` each component runs on its own thread, with `PALM_BENCH_RUNTIME=current_thread` each
@@ -21,10 +23,12 @@
 mod support;
 
 mod bare;
+mod calls;
 mod hops;
 mod libzmq;
 mod links;
 mod measure;
+mod peers;
 mod pylm;
 mod roles;
 mod typed;
@@ -59,7 +63,7 @@ fn main() {
     if wanted(name) {
         hops::pipeline_throughput(&runtime, name);
     }
-    hops::calls(&runtime, wanted);
+    calls::measure(wanted);
     links::measure(&runtime, wanted);
     typed::measure(&runtime, wanted);
 }

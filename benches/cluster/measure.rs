@@ -79,7 +79,6 @@ pub(crate) type Labels = (&'static str, &'static str);
 pub(crate) const BARE: Labels = ("palm", "bare");
 pub(crate) const BY_HAND: Labels = ("typed", "by hand");
 pub(crate) const SOCKETS: Labels = ("link", "sockets");
-pub(crate) const CALLS: Labels = ("calls", "job");
 
 pub(crate) fn print_latency(
     name: &str,

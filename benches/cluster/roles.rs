@@ -7,8 +7,12 @@ use palm::prelude::*;
 use palm::{Json, LinkOptions};
 
 use crate::bare;
+use crate::measure::{concurrent_calls, palm_latencies, palm_throughput, quantile};
 use crate::support::{ANY, Process, until_orphaned};
 use crate::typed::Record;
+
+/// The call of a client of this program.
+const STEPS: &str = "server.foo";
 
 #[derive(Default)]
 pub(crate) struct Step;
@@ -133,12 +137,45 @@ pub(crate) async fn run(arguments: &[String]) {
             until_orphaned().await;
             drop(worker);
         }
+        ["calls", address, tasks, count] => {
+            let client = connect(address).await;
+            let [tasks, count] = [tasks, count].map(number);
+            // The first round warms up.
+            concurrent_calls(&client, STEPS, tasks, count / 10).await;
+            let rate = concurrent_calls(&client, STEPS, tasks, count).await;
+            print_ready(&[&rate.to_string()]);
+            until_orphaned().await;
+        }
+        ["job", address, count] => {
+            let client = connect(address).await;
+            palm_throughput(&client, STEPS, 10, number(count) / 10).await;
+            let rate = palm_throughput(&client, STEPS, 10, number(count)).await;
+            print_ready(&[&rate.to_string()]);
+            until_orphaned().await;
+        }
+        ["latency", address, count] => {
+            let client = connect(address).await;
+            palm_latencies(&client, STEPS, number(count) / 10).await;
+            let mut latencies = palm_latencies(&client, STEPS, number(count)).await;
+            let [p50, p99] = [0.5, 0.99].map(|part| quantile(&mut latencies, part).to_string());
+            print_ready(&[&p50, &p99]);
+            until_orphaned().await;
+        }
         ["bare-server", function] => bare::run_server(function == "copy").await,
         ["bare-step", before, topic, next] => bare::run_step(before, topic, next).await,
         ["bare-master"] => bare::run_master().await,
         ["bare-worker", push, pull] => bare::run_worker(push, pull).await,
         _ => panic!("no such role: {arguments:?}"),
     }
+}
+
+async fn connect(address: &str) -> Client {
+    let client = Client::connect("server", address).await;
+    client.expect("the component runs")
+}
+
+fn number(argument: &str) -> usize {
+    argument.parse().expect("it is a number")
 }
 
 pub(crate) async fn serve(handle: palm::Result<palm::ComponentHandle>) {

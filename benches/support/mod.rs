@@ -131,6 +131,12 @@ impl Process {
         memory_kib(&self.id().to_string())
     }
 
+    /// Returns the processor time that all threads of the process have used, where Linux provides it (`proc(5)`), otherwise
+    /// zero. Includes threads that have ended, and counts ticks of 10 ms.
+    pub(crate) fn processor_time(&self) -> Duration {
+        processor_time(self.id())
+    }
+
     /// Closes the stdin of the process, waits until it has ended, and returns its exit status.
     ///
     /// # Panics
@@ -165,6 +171,16 @@ pub(crate) fn memory_kib(process: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let word = line.and_then(|line| line.split_whitespace().next());
     word.and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+/// Returns the processor time of a process, see [`Process::processor_time`].
+pub(crate) fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name of the program stands in parentheses, and may contain spaces.
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks = ticks.map(|ticks| ticks.parse::<u64>().unwrap_or_default());
+    Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
 /// Waits until the parent process has ended, or has closed stdin.
