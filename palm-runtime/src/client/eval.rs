@@ -1,25 +1,23 @@
 //! [`Eval`]: one call.
 
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::encode::extensions;
-use super::in_flight::{CallTopic, PendingCall};
+use super::in_flight::CallTopic;
+use super::sent_call::{SentCall, UnsentCall};
 use super::{CallError, Client};
-use crate::call_slots::{Deadlock, LendWhilePending};
 use crate::clock;
 use crate::failure::BoxError;
 use crate::function::{Argument, IntoSteps, StepError, Steps};
-use crate::link::client::ResendPolicy;
 use crate::message::{Deadline, Headers, Share};
 use crate::trace::{self, SpanEnd};
 
@@ -33,7 +31,10 @@ pub struct Eval<'a, Value = Bytes> {
 
 enum EvalState<'a> {
     Prepared(PreparedCall<'a>),
-    Running(BoxFuture<'a, Result<(Steps, Bytes), CallError>>),
+    /// The message could be sent at once, as it nearly always can.
+    Sent(SentCall<'a>),
+    /// The call waits for something before its message is sent, passes layers, or is traced.
+    Boxed(BoxFuture<'a, Result<(Steps, Bytes), CallError>>),
     Finished,
 }
 
@@ -78,15 +79,23 @@ impl<'a, Value> Future for Eval<'a, Value> {
     type Output = Result<Value, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut call = match std::mem::replace(&mut self.state, EvalState::Finished) {
-            EvalState::Prepared(call) => Box::pin(call.run()) as BoxFuture<'a, _>,
-            EvalState::Running(call) => call,
-            EvalState::Finished => panic!("`Eval` was polled after it had returned its answer"),
+        if let EvalState::Prepared(_) = &self.state
+            && let EvalState::Prepared(call) =
+                std::mem::replace(&mut self.state, EvalState::Finished)
+        {
+            self.state = call.start()?;
+        }
+        let result = match &mut self.state {
+            EvalState::Sent(call) => Pin::new(call).poll(context),
+            EvalState::Boxed(call) => call.as_mut().poll(context),
+            EvalState::Prepared(_) | EvalState::Finished => {
+                panic!("`Eval` was polled after it had returned its answer")
+            }
         };
-        let Poll::Ready(result) = call.as_mut().poll(context) else {
-            self.state = EvalState::Running(call);
+        let Poll::Ready(result) = result else {
             return Poll::Pending;
         };
+        self.state = EvalState::Finished;
         let (steps, payload) = result?;
         let answer = (self.read)(payload);
         Poll::Ready(answer.map_err(|source| CallError::decode::<Value>(steps.to_string(), source)))
@@ -156,12 +165,37 @@ impl<'a> PreparedCall<'a> {
         }
     }
 
+    /// Sends the message if nothing has to be waited for. Otherwise it is sent by the future that is returned.
+    fn start(self) -> Result<EvalState<'a>, CallError> {
+        if !self.can_start() {
+            return Ok(EvalState::Boxed(Box::pin(self.run())));
+        }
+        let (timeout, none) = (self.timeout, Span::none());
+        let deadline = Instant::now().checked_add(timeout);
+        let call = self.encode(deadline, timeout, &none)?;
+        Ok(match call.try_send() {
+            Ok(sent) => EvalState::Sent(sent),
+            Err(unsent) => EvalState::Boxed(Box::pin(async { unsent.send().await?.await })),
+        })
+    }
+
+    /// Returns whether nothing has to be done before the message is encoded, and the call is not traced.
+    fn can_start(&self) -> bool {
+        let client = &self.client.0;
+        client.layers.is_none()
+            && !trace::is_enabled()
+            && !client.answers.is_closed()
+            && self
+                .steps
+                .as_ref()
+                .is_ok_and(|steps| client.known.has(steps) && !client.routes.needs_search(steps))
+    }
+
     /// Makes the call, through the layers of the client if it has any. Returns the steps and the payload of the answer.
     async fn run(self) -> Result<(Steps, Bytes), CallError> {
         match &self.client.0.layers {
             None => self.exchange().await,
-            // Boxed, so that calls of clients without layers need no memory for it.
-            Some(layers) => Box::pin(self.run_layered(layers)).await,
+            Some(layers) => self.run_layered(layers).await,
         }
     }
 
@@ -173,9 +207,7 @@ impl<'a> PreparedCall<'a> {
         let steps = self.steps.as_ref();
         let span = trace::call_span(steps.map_or("", |steps| steps.text()));
         let begun = clock::now();
-        // Boxed, so that calls that are not traced need no memory for it.
-        let exchange = Box::pin(self.exchange_in(&span)).instrument(span.clone());
-        let exchanged = exchange.await;
+        let exchanged = self.exchange_in(&span).instrument(span.clone()).await;
         let end = SpanEnd {
             worked: clock::since(begun),
             failure: exchanged.as_ref().err(),
@@ -185,73 +217,24 @@ impl<'a> PreparedCall<'a> {
     }
 
     async fn exchange_in(self, span: &Span) -> Result<(Steps, Bytes), CallError> {
-        let (sender, answer) = oneshot::channel();
-        // Register the call before sending: the answer can arrive before `send` returns.
-        let call = PendingCall::Single(sender, None);
-        let mut topic = self.client.0.answers.register(call);
-        span.record("call", &*topic.text);
-        let waited = self.timeout;
-        let timeout = self.timeout;
-        let client = &self.client.0;
         let begun = Instant::now();
         self.check().await?;
         self.find_route().await?;
-        let timeout = timeout.saturating_sub(begun.elapsed());
-        let share = client.tracks_completion.then(|| Share::from_input(0));
-        let (steps, frame) = self.frame(
-            &topic,
-            Some(Deadline::after(timeout, clock::wall())),
-            share,
-            span,
-        )?;
-        topic.set_awaited(true);
-        let resend = client.resend(&steps, share.is_some());
-        let is_tracked = resend == ResendPolicy::BySender;
-        if share.is_some() {
-            client
-                .answers
-                .track(&topic, is_tracked.then(|| frame.clone()));
-        }
-        let exchange = async {
-            let sent = client
-                .transport
-                .send_call(resend, steps.text(), frame)
-                .await;
-            sent.map_err(|_| CallError::Closed)?;
-            let answer = answer.await.map_err(|_| CallError::Closed)?;
-            topic.set_answered();
-            let none = || CallError::NoAnswer {
-                function: steps.to_string(),
-            };
-            answer.ok_or_else(none)?.map_err(|error| *error)
-        };
-        let callee = steps.iter().next().map_or("", |step| step.server);
-        // The exchange borrows the steps, so it ends before they are returned.
-        let result = {
-            let exchange = pin!(exchange);
-            tokio::time::timeout(timeout, LendWhilePending::new(callee, exchange)).await
-        };
-        match result {
-            Ok(Ok(Ok(payload))) => Ok((steps, payload)),
-            Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(Deadlock)) => Err(CallError::deadlock(&steps)),
-            Err(_) => Err(CallError::timeout(&steps, waited, client.wait_cause())),
-        }
+        let left = self.timeout.saturating_sub(begun.elapsed());
+        let deadline = begun.checked_add(self.timeout);
+        self.encode(deadline, left, span)?.send().await?.await
     }
 
     /// Sends the message without waiting for an answer.
     pub(super) async fn send(self) -> Result<(), CallError> {
-        let (ignored, _) = oneshot::channel();
-        let call = PendingCall::Single(ignored, None);
-        let topic = self.client.0.answers.register(call);
         let timeout = self.timeout;
         self.check().await?;
-        let transport = &self.client.0.transport;
         // No caller waits, so the message has no deadline.
         let client = &self.client.0;
+        let topic = client.answers.topic();
         let (steps, frame) = self.frame(&topic, None, None, &Span::none())?;
         let resend = client.resend(&steps, false);
-        let sent = transport.send_call(resend, steps.text(), frame);
+        let sent = client.transport.send_call(resend, steps.text(), frame);
         match tokio::time::timeout(timeout, sent).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout, client.wait_cause())),
@@ -259,14 +242,13 @@ impl<'a> PreparedCall<'a> {
     }
 
     /// Finds the component that runs the last step, unless it is known. Spends at most three quarters of the call's
-    /// timeout, and allocates only if a search is needed.
+    /// timeout.
     async fn find_route(&self) -> Result<(), CallError> {
         let routes = &self.client.0.routes;
         match &self.steps {
-            Ok(steps) if routes.needs_search(steps) => {
-                Box::pin(routes.ensure(steps, self.timeout / 4 * 3)).await
-            }
-            _ => Ok(()),
+            Ok(steps) => routes.ensure(steps, self.timeout / 4 * 3).await,
+            // `frame` reports malformed steps.
+            Err(_) => Ok(()),
         }
     }
 
@@ -287,6 +269,25 @@ impl<'a> PreparedCall<'a> {
             // `frame` reports malformed steps.
             Err(_) => Ok(()),
         }
+    }
+
+    /// Encodes the message, as part of the trace of `span`, and registers the call. `left`: the time until `deadline`,
+    /// which is `None` if it is too far away to be represented.
+    fn encode(
+        self,
+        deadline: Option<Instant>,
+        left: Duration,
+        span: &Span,
+    ) -> Result<UnsentCall<'a>, CallError> {
+        let client = &*self.client.0;
+        let waited = self.timeout;
+        let topic = client.answers.topic();
+        span.record("call", &*topic.text);
+        let share = client.tracks_completion.then(|| Share::from_input(0));
+        let expires = Deadline::after(left, clock::wall());
+        let (steps, frame) = self.frame(&topic, Some(expires), share, span)?;
+        let limit = (deadline, waited);
+        Ok(UnsentCall::register(client, steps, frame, topic, limit))
     }
 
     /// Encodes the message, as part of the trace of `span`. Returns the steps and the frame.

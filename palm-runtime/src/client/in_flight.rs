@@ -9,6 +9,7 @@
 //! Invariant: a call is registered before its message is sent, so an answer without a pending call is late or a
 //! duplicate, and is dropped.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,9 @@ use crate::message::{self, Answered, Share};
 use crate::part::BATCH;
 use crate::queue::{self, Queued};
 use crate::socket::{Publication, Subscribe};
+
+/// Most answers to single calls that are matched with their calls at once. Tasks that make calls wait meanwhile.
+const LOCKED_ANSWERS: usize = 32;
 
 /// The payload of an answer, or its error.
 pub(super) type AnswerResult = Result<Bytes, Box<CallError>>;
@@ -203,6 +207,14 @@ impl Drop for CallTopic {
 }
 
 impl CallTopic {
+    /// Registers the call of this topic. Does nothing once the client has ended.
+    pub(super) fn register(&mut self, call: PendingCall) {
+        if !self.answers.is_closed() {
+            self.answers.lock().insert(self.number, call);
+            self.is_pending = true;
+        }
+    }
+
     /// Removes the pending call, and cancels the call if its answers are awaited.
     pub(super) fn cancel(&mut self) {
         if std::mem::take(&mut self.is_pending) {
@@ -223,6 +235,15 @@ impl CallTopic {
     pub(super) fn set_awaited(&mut self, awaited: bool) {
         self.awaited = awaited;
     }
+}
+
+/// Returns the topic of call `number` of the client called `id`.
+fn topic_text(id: &str, number: u64) -> ByteString {
+    let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    // With its exact length, so that the text is a single allocation.
+    let mut text = String::with_capacity(id.len() + 1 + digits);
+    write!(text, "{id}/{number}").expect("memory can be written to");
+    text.into()
 }
 
 impl InFlightCalls {
@@ -248,15 +269,19 @@ impl InFlightCalls {
 
     /// Registers a call under a new topic.
     pub(super) fn register(self: &Arc<Self>, call: PendingCall) -> CallTopic {
+        let mut topic = self.topic();
+        topic.register(call);
+        topic
+    }
+
+    /// Returns a new topic, under which no call is registered yet.
+    pub(super) fn topic(self: &Arc<Self>) -> CallTopic {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        if !self.closed.load(Ordering::Acquire) {
-            self.lock().insert(number, call);
-        }
         CallTopic {
             awaited: false,
-            is_pending: true,
+            is_pending: false,
             number,
-            text: format!("{}/{number}", self.id).into(),
+            text: topic_text(&self.id, number),
             answers: self.clone(),
         }
     }
@@ -289,13 +314,6 @@ impl InFlightCalls {
         }
     }
 
-    /// Starts to track the completion of a single call. `frame`: the message, if it is sent again when it is lost.
-    pub(super) fn track(&self, topic: &CallTopic, frame: Option<Bytes>) {
-        if let Some(PendingCall::Single(_, input)) = self.lock().get_mut(&topic.number) {
-            *input = Some(IncompleteInput::new(frame));
-        }
-    }
-
     /// Returns the messages of all incomplete calls that are sent again when they are lost.
     pub(super) fn incomplete_frames(&self) -> Vec<Bytes> {
         let pending = self.lock();
@@ -312,37 +330,40 @@ impl InFlightCalls {
         frames
     }
 
-    /// Delivers the answer to a single call, or returns a job's queue and the answers that count.
+    /// Collects the answers to single calls in `ready`, until it has [`LOCKED_ANSWERS`], or an answer is for a job.
+    /// Returns that job's queue and the answers that count.
     fn route(
         &self,
-        number: u64,
-        answers: impl Iterator<Item = IncomingAnswer>,
+        batches: &mut impl Iterator<Item = AnswerBatch>,
+        ready: &mut Vec<(oneshot::Sender<Delivery>, Delivery)>,
     ) -> Option<(JobQueue, Vec<Delivery>)> {
         let mut pending = self.lock();
-        match pending.get_mut(&number) {
-            Some(PendingCall::Job(queue, received, inputs)) => {
-                let mut inputs = lock(inputs);
-                let deliveries = answers
-                    .filter_map(|answer| answer.into_job_delivery(&mut inputs))
-                    .collect();
-                let job = JobQueue {
-                    queue: queue.clone(),
-                    received: received.clone(),
-                };
-                return Some((job, deliveries));
-            }
-            Some(PendingCall::Single(_, input)) => {
-                let mut answers = answers;
-                let answer = answers.find_map(|answer| answer.into_single_delivery(input));
-                if let Some(answer) = answer
-                    && let Some(PendingCall::Single(sender, _)) = pending.remove(&number)
-                {
-                    // The receiver is dropped if the call was cancelled meanwhile.
-                    let _ = sender.send(answer);
+        while ready.len() < LOCKED_ANSWERS {
+            let AnswerBatch { number, answers } = batches.next()?;
+            let mut answers = answers.into_iter();
+            match pending.get_mut(&number) {
+                Some(PendingCall::Job(queue, received, inputs)) => {
+                    let mut inputs = lock(inputs);
+                    let deliveries = answers
+                        .filter_map(|answer| answer.into_job_delivery(&mut inputs))
+                        .collect();
+                    let job = JobQueue {
+                        queue: queue.clone(),
+                        received: received.clone(),
+                    };
+                    return Some((job, deliveries));
                 }
+                Some(PendingCall::Single(_, input)) => {
+                    let answer = answers.find_map(|answer| answer.into_single_delivery(input));
+                    if let Some(answer) = answer
+                        && let Some(PendingCall::Single(sender, _)) = pending.remove(&number)
+                    {
+                        ready.push((sender, answer));
+                    }
+                }
+                // A late answer, an answer to a cancelled call, or a duplicate.
+                None => {}
             }
-            // A late answer, an answer to a cancelled call, or a duplicate.
-            None => {}
         }
         None
     }
@@ -363,8 +384,15 @@ impl InFlightCalls {
             return;
         }
         self.delivered.fetch_add(1, Ordering::Relaxed);
-        for AnswerBatch { number, answers } in batches {
-            if let Some((job, mut deliveries)) = self.route(number, answers.into_iter()) {
+        let mut batches = batches.into_iter();
+        let mut ready = Vec::new();
+        while batches.len() > 0 {
+            let job = self.route(&mut batches, &mut ready);
+            for (sender, answer) in ready.drain(..) {
+                // The receiver is dropped if the call was cancelled meanwhile.
+                let _ = sender.send(answer);
+            }
+            if let Some((job, mut deliveries)) = job {
                 job.deliver(&mut deliveries).await;
             }
         }
@@ -385,9 +413,7 @@ impl InFlightCalls {
     pub(super) fn cancel_all(&self) {
         self.closed.store(true, Ordering::Release);
         let pending = std::mem::take(&mut *self.lock());
-        let topics = pending
-            .keys()
-            .map(|number| format!("{}/{number}", self.id).into());
+        let topics = pending.keys().map(|&number| topic_text(&self.id, number));
         self.cancel(topics);
         let cancellations = self.cancellations.lock();
         cancellations.unwrap_or_else(PoisonError::into_inner).take();
@@ -470,6 +496,14 @@ mod tests {
         assert_eq!(cancellations.recv().await, None);
     }
 
+    #[test]
+    fn topics_have_one_allocation() {
+        for number in [0, 9, 10, 99, 100, u64::MAX] {
+            let text = topic_text("id", number);
+            assert_eq!(text, format!("id/{number}"));
+        }
+    }
+
     #[tokio::test]
     async fn event_without_answers_does_not_count_as_delivered() {
         let answers = InFlightCalls::new("id".into(), mpsc::channel(1).0);
@@ -504,19 +538,15 @@ mod tests {
         ] {
             assert_eq!(answers.number(topic), None);
         }
-        for (number, payload) in [(1, "second"), (1, "once more")] {
-            assert!(
-                answers
-                    .route(number, std::iter::once(came(payload)))
-                    .is_none()
-            );
-        }
+        let batch = |number, payload| AnswerBatch {
+            number,
+            answers: SmallVec::from_buf([came(payload)]),
+        };
+        answers
+            .deliver(vec![batch(1, "second"), batch(1, "once more")])
+            .await;
         drop(first);
-        assert!(
-            answers
-                .route(0, std::iter::once(came("abandoned")))
-                .is_none()
-        );
+        answers.deliver(vec![batch(0, "abandoned")]).await;
         assert_eq!(second_answer.await.unwrap().unwrap().unwrap(), "second");
         assert!(first_answer.await.is_err());
         assert!(answers.lock().is_empty());

@@ -27,6 +27,7 @@ mod layered;
 #[cfg(feature = "progress")]
 mod progress;
 mod routes;
+mod sent_call;
 mod service;
 mod state;
 mod transport;

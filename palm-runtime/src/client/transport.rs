@@ -41,6 +41,21 @@ impl Transport {
         Ok(())
     }
 
+    /// Sends the message of one call, possibly in a batch with other calls. Returns the message if there is no capacity
+    /// for it.
+    pub(super) fn try_send_call(
+        &self,
+        resend: ResendPolicy,
+        function: &str,
+        frame: Bytes,
+    ) -> Result<(), Bytes> {
+        match self {
+            // `send` reports a closed socket.
+            Self::Sockets(_) => Err(frame),
+            Self::Link(link) => link.try_send_call(resend, function, frame),
+        }
+    }
+
     /// Sends the message of one call, possibly in a batch with other calls. Waits for capacity.
     pub(super) async fn send_call(
         &self,

@@ -428,27 +428,40 @@ impl LinkClient {
     /// While at least [`MIN_SHARED_CALLS`] messages are unacknowledged, the message waits for a batch: the task that
     /// [`drive`](Self::drive)s the link yields once, so that other tasks can add their calls, and then sends the batch.
     /// `function` is the text of the steps.
-    pub(crate) async fn send_call(&self, resend: ResendPolicy, function: &str, frame: Bytes) {
-        loop {
-            {
-                let now = clock::now();
-                let mut state = self.state();
-                if state.has_capacity() {
-                    if state.session.unacknowledged().0 < MIN_SHARED_CALLS {
-                        state.submit_calls(now);
-                        let item = TaggedBatch::from_batch(resend.tag(), 0, frame.into());
-                        state.send_or_keep(item, now);
-                        state.flush(now);
-                    } else {
-                        state.add_call(resend, function, frame, now);
-                        drop(state);
-                        self.calls_added.notify_one();
-                    }
-                    return;
-                }
-            }
+    pub(crate) async fn send_call(&self, resend: ResendPolicy, function: &str, mut frame: Bytes) {
+        while let Err(unsent) = self.try_send_call(resend, function, frame) {
+            frame = unsent;
             self.wait_for_capacity().await;
         }
+    }
+
+    /// Does what [`send_call`](Self::send_call) does, but returns the message if there is no capacity for it.
+    pub(crate) fn try_send_call(
+        &self,
+        resend: ResendPolicy,
+        function: &str,
+        frame: Bytes,
+    ) -> Result<(), Bytes> {
+        let mut state = self.state();
+        if !state.has_capacity() {
+            return Err(frame);
+        }
+        let now = clock::now();
+        if state.session.unacknowledged().0 < MIN_SHARED_CALLS {
+            state.submit_calls(now);
+            let item = TaggedBatch::from_batch(resend.tag(), 0, frame.into());
+            state.send_or_keep(item, now);
+            state.flush(now);
+            return Ok(());
+        }
+        // While calls wait for the next flush, the driving task has been woken for it.
+        let is_first = state.calls.is_empty();
+        state.add_call(resend, function, frame, now);
+        drop(state);
+        if is_first {
+            self.calls_added.notify_one();
+        }
+        Ok(())
     }
 
     /// Returns credit for consumed messages.
