@@ -138,7 +138,8 @@ pub(super) async fn read(
     let receive = async {
         let mut arrived = Vec::new();
         let mut consumed = Vec::new();
-        while arrivals.recv_many(&mut arrived, BATCH).await > 0 {
+        loop {
+            arrivals.recv_many(&mut arrived, BATCH).await;
             let mut answer_batches = Vec::new();
             for arrival in arrived.drain(..) {
                 match arrival {
@@ -177,13 +178,11 @@ pub(super) async fn read(
         std::future::pending().await
     };
     tokio::select! {
-        // Driven in this task, so that answers are delivered without waking another one.
-        ended = link.drive() => {
+        ended = link.drive_with(receive) => {
             if let Err(error) = ended {
                 tracing::error!(%error, "link failed");
             }
         }
-        () = receive => {}
         () = opened => {}
     }
 }

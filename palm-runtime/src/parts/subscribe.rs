@@ -163,12 +163,10 @@ impl<H: InboundHooks> SubConnection<H> {
             state.streams.one_is_in_place();
             std::future::pending::<()>().await;
         };
-        tokio::select! {
-            // Driven in this task, so that messages wake no other one.
-            ended = link.drive() => ended?,
-            ended = receive_loop.run(&mut source) => ended?,
-            () = in_place => {}
-        }
+        let _ended = tokio::select! {
+            ended = link.drive_with(receive_loop.run(&mut source)) => ended?.transpose()?,
+            () = in_place => None,
+        };
         let _ = tokio::time::timeout(linger, link.acknowledged()).await;
         link.close().await;
         Ok(())

@@ -9,11 +9,14 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::liveness::LinkLiveness;
@@ -49,6 +52,7 @@ pub(crate) use prefetch::Prefetch;
 pub(crate) use result_batch::ResultBatcher;
 pub(crate) use settings::{LinkSettings, ResendPolicy};
 
+use arrivals::ArrivalQueue;
 use call_batch::CallBatcher;
 use open_tasks::OpenTasks;
 use prefetch::PrefetchWindow;
@@ -86,12 +90,14 @@ pub(crate) struct LinkClient {
     /// The socket, locked by the task that drives the link.
     dealer: tokio::sync::Mutex<Option<Dealer>>,
     state: Mutex<ClientState>,
-    /// Notified when the state has changed in a way that a method may wait for.
+    /// Notified when the session or its connection begins, drains or ends, which is rare.
     changed: Notify,
+    /// Notified when the peer may have acknowledged messages, which happens with every message.
+    progressed: Notify,
     /// Notified when calls wait in the batcher, and are to be sent when other tasks have added theirs.
     calls_added: Notify,
     liveness: Arc<LinkLiveness>,
-    arrivals: mpsc::UnboundedSender<Vec<LinkArrival>>,
+    arrivals: Arc<ArrivalQueue>,
     /// The requests that travel over the same connection.
     requests: Option<Request>,
     cancellations: Option<Arc<Cancellations>>,
@@ -188,8 +194,8 @@ impl LinkClient {
             prefetch,
             cancellations,
         } = introduction;
-        let (arrivals, batches) = mpsc::unbounded_channel();
-        let received = LinkArrivals::new(batches);
+        let arrivals = Arc::<ArrivalQueue>::default();
+        let received = LinkArrivals::new(arrivals.clone());
         let hello = LinkHello {
             version: VERSION,
             role: role.to_owned(),
@@ -237,6 +243,7 @@ impl LinkClient {
                 liveness: liveness.clone(),
             }),
             changed: Notify::new(),
+            progressed: Notify::new(),
             calls_added: Notify::new(),
             liveness,
             arrivals,
@@ -354,9 +361,8 @@ impl LinkClient {
         state.is_draining = true;
         state.session.drain();
         state.flush(clock::now());
-        // Waiting tasks check their condition again.
-        self.changed.notify_waiters();
-        self.changed.notify_one();
+        drop(state);
+        self.notify_changed();
     }
 
     /// Waits until the peer has sent its last message, or is disconnected while this side drains. Cancel safe.
@@ -375,7 +381,7 @@ impl LinkClient {
 
     /// Waits until the peer has acknowledged all messages. Cancel safe.
     pub(crate) async fn acknowledged(&self) {
-        self.wait_until(|state| {
+        self.wait_for_progress(|state| {
             state.next_session.is_empty()
                 && state.calls.is_empty()
                 && (state.session.is_over() || state.session.is_acknowledged())
@@ -409,7 +415,7 @@ impl LinkClient {
 
     /// Waits until further messages may be sent without exceeding [`OUTBOX_LIMIT`]. Cancel safe.
     pub(crate) async fn wait_for_capacity(&self) {
-        self.wait_until(ClientState::has_capacity).await;
+        self.wait_for_progress(ClientState::has_capacity).await;
     }
 
     /// Queues messages. Those that one session does not deliver move to the next one, as `resend` says.
@@ -476,15 +482,30 @@ impl LinkClient {
         state.flush(now);
     }
 
+    /// Waits until the session or its connection has changed in this way.
     async fn wait_until(&self, done: impl Fn(&ClientState) -> bool) {
+        self.wait(&self.changed, done).await;
+    }
+
+    /// Waits until the peer has acknowledged as much as `done` says.
+    async fn wait_for_progress(&self, done: impl Fn(&ClientState) -> bool) {
+        self.wait(&self.progressed, done).await;
+    }
+
+    async fn wait(&self, notify: &Notify, done: impl Fn(&ClientState) -> bool) {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
+            let mut notified = std::pin::pin!(notify.notified());
+            notified.as_mut().enable();
             if done(&self.state()) {
                 return;
             }
-            changed.await;
+            notified.await;
         }
+    }
+
+    fn notify_changed(&self) {
+        self.changed.notify_waiters();
+        self.progressed.notify_waiters();
     }
 
     /// Sends results of tasks to the master. Returns how many bytes they have.
@@ -534,6 +555,34 @@ impl LinkClient {
         state.finish_tasks(ended, now);
         state.flush(now);
         bytes
+    }
+
+    /// Drives the link, and runs `receive`, which waits for its [`LinkArrivals`], until one of them ends. Returns the
+    /// output of `receive` if that ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`drive`](Self::drive).
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe if `receive` is.
+    pub(crate) async fn drive_with<T>(
+        &self,
+        receive: impl Future<Output = T>,
+    ) -> Result<Option<T>, SocketError> {
+        let mut drive = pin!(self.drive());
+        let mut receive = pin!(receive);
+        poll_fn(|context| {
+            self.arrivals.set_polled_next(true);
+            let driven = drive.as_mut().poll(context);
+            self.arrivals.set_polled_next(false);
+            match driven {
+                Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+                Poll::Pending => receive.as_mut().poll(context).map(|it| Ok(Some(it))),
+            }
+        })
+        .await
     }
 
     /// Connects, reconnects and receives, until the socket is closed.
@@ -586,7 +635,7 @@ impl LinkClient {
             let is_received = self.state().session.last_heard() > connected;
             silence_limit.connection_ended(is_received, fastrand::f32());
             self.state().dealer = None;
-            self.changed.notify_waiters();
+            self.notify_changed();
             // Requests wait for the new socket, so it replaces the old one before that is closed.
             let dealer = self.connect().await?;
             {
@@ -680,7 +729,8 @@ impl LinkClient {
                     seen = sender.peers_generation();
                     let mut state = self.state();
                     state.session.reconnected();
-                    self.changed.notify_waiters();
+                    drop(state);
+                    self.notify_changed();
                 }
                 // The flush at the beginning of the loop sends the calls that other tasks add until then.
                 () = self.calls_added.notified() => tokio::task::yield_now().await,
@@ -718,7 +768,7 @@ impl LinkClient {
             state.session.submit(item, now);
         }
         if std::mem::take(&mut state.is_lost) {
-            self.deliver(vec![LinkArrival::Renewed]);
+            self.arrivals.push(vec![LinkArrival::Renewed]);
         }
     }
 
@@ -727,6 +777,7 @@ impl LinkClient {
         let mut state = self.state();
         let state = &mut *state;
         let mut arrivals = Vec::new();
+        let mut has_changed = false;
         let is_subscriber = self.hello.role == SUBSCRIBER;
         for mut frames in messages {
             if let Some(requests) = &self.requests
@@ -747,6 +798,7 @@ impl LinkClient {
             let mut events = std::mem::take(&mut state.events);
             state.session.receive(now, &header, frames, &mut events);
             for event in events.drain(..) {
+                has_changed |= changes_session(&event);
                 match event {
                     SessionEvent::Opened => {
                         state.is_open = true;
@@ -811,8 +863,11 @@ impl LinkClient {
             state.events = events;
         }
         state.flush(now);
-        self.deliver(arrivals);
-        self.changed.notify_waiters();
+        self.arrivals.push(arrivals);
+        match has_changed {
+            true => self.notify_changed(),
+            false => self.progressed.notify_waiters(),
+        }
     }
 
     /// Sends the report of this worker with the next header, if it has one, with its recent calls if `calls`.
@@ -874,13 +929,6 @@ impl LinkClient {
         edge
     }
 
-    /// Delivers arrivals. Without a receiver the component has stopped.
-    fn deliver(&self, arrivals: Vec<LinkArrival>) {
-        if !arrivals.is_empty() {
-            let _ = self.arrivals.send(arrivals);
-        }
-    }
-
     /// Sends the last header of the session, without waiting until it is sent.
     pub(crate) fn say_goodbye(&self) {
         let mut state = self.state();
@@ -903,6 +951,23 @@ impl LinkClient {
         if let Some(dealer) = dealer {
             dealer.close(limit).await;
         }
+    }
+}
+
+/// Returns whether a session begins, drains or ends with this event.
+fn changes_session(event: &SessionEvent) -> bool {
+    match event {
+        SessionEvent::Opened
+        | SessionEvent::Draining
+        | SessionEvent::Finished
+        | SessionEvent::Forgotten
+        | SessionEvent::Closed { .. }
+        | SessionEvent::Refused(_) => true,
+        SessionEvent::Messages(_)
+        | SessionEvent::SubscriptionsReady
+        | SessionEvent::Cancelled(_)
+        | SessionEvent::ReportWanted { .. }
+        | SessionEvent::Report(_) => false,
     }
 }
 

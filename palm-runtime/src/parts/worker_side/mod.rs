@@ -222,12 +222,12 @@ impl LinkedTasks {
             }
         };
         tokio::select! {
-            // Driven in this task, so that tasks wake no other one.
-            ended = link.drive() => ended?,
+            ended = link.drive_with(forward.run(tasks)) => {
+                ended?;
+            }
             () = lent => {}
             () = connected => {}
             () = drain => {}
-            () = forward.run(tasks) => {}
             () = outlet.stop.expired() => {}
         }
         Ok(())
@@ -254,12 +254,7 @@ impl TaskForwarder<'_> {
         loop {
             tokio::select! {
                 biased;
-                count = tasks.recv_many(&mut received, BATCH) => {
-                    if count == 0 {
-                        return;
-                    }
-                    self.pass_on(&mut received).await;
-                }
+                () = tasks.recv_many(&mut received, BATCH) => self.pass_on(&mut received).await,
                 () = &mut drained => break,
             }
         }

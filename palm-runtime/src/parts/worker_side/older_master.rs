@@ -128,7 +128,8 @@ impl OlderMaster<'_> {
             LinkClient::new(address, &self.opened.options, introduction, options);
         let receive = async {
             let mut batch = Vec::new();
-            while arrivals.recv_many(&mut batch, BATCH).await > 0 {
+            loop {
+                arrivals.recv_many(&mut batch, BATCH).await;
                 for arrival in batch.drain(..) {
                     if let LinkArrival::Messages(received, list) = arrival {
                         self.opened.state.cancellations.cancel(list.frame());
@@ -137,10 +138,7 @@ impl OlderMaster<'_> {
                 }
             }
         };
-        tokio::select! {
-            ended = link.drive() => ended?,
-            () = receive => {}
-        }
+        let _: Option<Infallible> = link.drive_with(receive).await?;
         // The socket is closed, since the component stops.
         std::future::pending().await
     }
