@@ -128,7 +128,7 @@ impl Supervisor {
         }
     }
 
-    /// The process of an [`Action::Start`] runs.
+    /// The process of an [`Action::Start`](super::Action::Start) runs.
     pub fn started(&mut self, id: &InstanceId, pid: u32, now: Time) {
         let Some(supervised) = self.instances.get_mut(id) else {
             return;
@@ -143,7 +143,7 @@ impl Supervisor {
         }
     }
 
-    /// The process of an [`Action::Start`] could not be started.
+    /// The process of an [`Action::Start`](super::Action::Start) could not be started.
     pub fn start_failed(&mut self, id: &InstanceId, reason: String, now: Time) {
         let exit = Exit {
             kind: ExitKind::NotStarted(reason),
