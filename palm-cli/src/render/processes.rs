@@ -220,13 +220,16 @@ mod tests {
             warning: logs of worker/0: 3 lines were lost
         "#]]
         .assert_eq(&text(&processes()));
+        // `expect!` removes the indentation that all lines have.
+        let instances = super::component(&processes().components[1]);
         expect![[r#"
+            worker
               instance  process  run  exits   cpu  memory  state
               worker/0      100    1      0  25 %  10 MiB  ready
               worker/1        -    1      2     -       -  exited with 101: no �[2Jfile; starts again in 4 s
               worker/2      102    1      0  25 %  10 MiB  ready
         "#]]
-        .assert_eq(&super::component(&processes().components[1]));
+        .assert_eq(&format!("worker\n{instances}"));
         let json = json(&processes());
         assert_eq!(json[1]["ready"], 2);
         assert_eq!(json[1]["instances"][1]["state"], "backoff");
