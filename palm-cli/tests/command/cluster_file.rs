@@ -103,12 +103,13 @@ fn validate_compares_the_file_with_commands_programs_ports_and_secrets() {
         let file = folder.text("cluster.toml");
         let (code, _, stderr) = palm(&["validate", "-f", &file], b"").await;
         assert_eq!(code, 1);
-        let process = std::process::id();
         for shown in [
             "error[P050]: `./missing` cannot be executed: `",
             "error[P050]: `./cluster.toml` cannot be executed: it is not an executable file",
             &format!("error[P057]: `tcp://127.0.0.1:{port}` is taken by "),
-            &format!("(process {process})"),
+            // Not always this process: a child that another test has just forked holds the port too, until it runs its
+            // program.
+            "(process ",
             "error[P058]: the secret `TOKEN` cannot be read: ",
             "error[P052]: `./program` has no server",
             "it has `pipeline lines`",
