@@ -85,7 +85,7 @@ impl<'a> UnsentCall<'a> {
         let transport = &call.client.transport;
         let sent = {
             let sent = pin!(transport.send_call(resend, call.steps.text(), frame));
-            let sent = LendWhilePending::new(call.callee(), sent);
+            let sent = LendWhilePending::new(callee(&call.steps), sent);
             match call.deadline {
                 Some(deadline) => tokio::time::timeout_at(deadline, sent).await,
                 None => Ok(sent.await),
@@ -115,11 +115,6 @@ pub(super) struct SentCall<'a> {
 }
 
 impl SentCall<'_> {
-    /// Returns the name of the called component.
-    fn callee(&self) -> &str {
-        self.steps.iter().next().map_or("", |step| step.server)
-    }
-
     fn timeout(&self) -> CallError {
         CallError::timeout(&self.steps, self.waited, self.client.wait_cause())
     }
@@ -140,8 +135,7 @@ impl Future for SentCall<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let call = &mut *self;
         let Poll::Ready(answer) = Pin::new(&mut call.answer).poll(context) else {
-            let callee = call.steps.iter().next().map_or("", |step| step.server);
-            if let Err(Deadlock) = call.loan.begin(callee) {
+            if let Err(Deadlock) = call.loan.begin(callee(&call.steps)) {
                 return Poll::Ready(Err(CallError::deadlock(&call.steps)));
             }
             ready!(call.poll_deadline(context));
@@ -156,4 +150,9 @@ impl Future for SentCall<'_> {
         let payload = answer.ok_or_else(none)?.map_err(|error| *error)?;
         Poll::Ready(Ok((call.steps.clone(), payload)))
     }
+}
+
+/// Returns the name of the called component.
+fn callee(steps: &Steps) -> &str {
+    steps.iter().next().map_or("", |step| step.server)
 }
