@@ -349,7 +349,7 @@ impl Group {
             false => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
         };
         fs::write(this.0.join(limit), bytes.to_string()).unwrap();
-        // There is no such file if the kernel does not account for swap.
+        // A kernel that does not count swap has no file for it.
         let swap_bytes = if unified { 0 } else { bytes };
         let _ = fs::write(this.0.join(swap), swap_bytes.to_string());
         this

@@ -41,8 +41,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Sends the message of one call, possibly in a batch with other calls. Returns the message if there is no capacity
-    /// for it.
+    /// Sends the message of one call, possibly in a batch with other calls. Returns the message if the queue is full.
     pub(super) fn try_send_call(
         &self,
         resend: ResendPolicy,

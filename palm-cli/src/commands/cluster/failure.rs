@@ -13,7 +13,7 @@ use crate::commands::cluster_file::FileFailure;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterFailure {
-    /// There is no file, or it cannot be read.
+    /// The file is missing or cannot be read.
     #[error(transparent)]
     File(#[from] FileFailure),
     /// The file has mistakes, which were shown.

@@ -441,7 +441,7 @@ impl LinkClient {
         }
     }
 
-    /// Does what [`send_call`](Self::send_call) does, but returns the message if there is no capacity for it.
+    /// Like [`send_call`](Self::send_call), but returns the message if the queue is full.
     pub(crate) fn try_send_call(
         &self,
         resend: ResendPolicy,

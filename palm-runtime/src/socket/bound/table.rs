@@ -65,7 +65,7 @@ pub(super) struct Table<C> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission<C> {
     Free,
-    /// This connection is replaced: it has to be closed, and is no longer in the table.
+    /// The new connection replaces this one, which was removed from the table and must be closed.
     Replaces(Arc<C>),
     Refused,
 }
