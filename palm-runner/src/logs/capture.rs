@@ -14,7 +14,7 @@ use std::time::Duration;
 use palm_plan::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::LogLimits;
 use super::compress::Compressor;
@@ -54,6 +54,7 @@ impl Capture {
                 failures: shared_failures,
                 buffers: Rc::default(),
                 stamps: Rc::default(),
+                epoch: Instant::now(),
             };
             LocalSet::new().block_on(&runtime, serve(shared, receiver));
         };

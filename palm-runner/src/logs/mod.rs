@@ -15,6 +15,7 @@ mod follow;
 mod format;
 mod lines;
 mod output;
+mod pipe;
 mod read;
 mod search;
 mod segment;

@@ -6,14 +6,11 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use palm_plan::InstanceId;
-use tokio::io::{AsyncRead as _, ReadBuf};
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -23,6 +20,7 @@ use super::failures::Failures;
 use super::file::RunLog;
 use super::format::{Line, MAX_LINE_BYTES, Stream};
 use super::lines::LineWriter;
+use super::pipe::OutputPipe;
 use super::stamp::Stamps;
 
 /// Bytes that are read from one output before others have their turn. A pipe of Linux has as many.
@@ -55,6 +53,8 @@ pub(super) struct Shared {
     pub(super) failures: Failures,
     pub(super) buffers: Rc<RefCell<Buffers>>,
     pub(super) stamps: Rc<Stamps>,
+    /// Begin of the intervals of all outputs.
+    pub(super) epoch: Instant,
 }
 
 /// Memory that each read uses for a moment.
@@ -132,7 +132,7 @@ struct Run {
 struct Source {
     stream: Stream,
     /// `None` after its end.
-    pipe: Option<pipe::Receiver>,
+    pipe: Option<OutputPipe>,
     /// The begin of a line.
     pending: Vec<u8>,
     /// When the line began.
@@ -140,10 +140,10 @@ struct Source {
 }
 
 impl Source {
-    fn new(stream: Stream, pipe: Option<OwnedFd>, pending: Vec<u8>) -> Self {
+    fn new(stream: Stream, pipe: Option<OwnedFd>, pending: Vec<u8>, epoch: Instant) -> Self {
         Self {
             stream,
-            pipe: pipe.and_then(|pipe| pipe::Receiver::from_owned_fd(pipe).ok()),
+            pipe: pipe.and_then(|pipe| OutputPipe::new(pipe, epoch).ok()),
             began_at: (!pending.is_empty()).then(Instant::now),
             pending,
         }
@@ -177,8 +177,8 @@ impl Run {
             id,
             number: run,
             sources: [
-                Source::new(Stream::Stdout, stdout, stdout_pending),
-                Source::new(Stream::Stderr, stderr, stderr_pending),
+                Source::new(Stream::Stdout, stdout, stdout_pending, shared.epoch),
+                Source::new(Stream::Stderr, stderr, stderr_pending, shared.epoch),
             ],
             turn: 0,
             last_lines,
@@ -188,19 +188,14 @@ impl Run {
     }
 
     /// Reads once from an output that has something to read, or has ended. The outputs take turns.
-    ///
-    /// A read that does not fill the buffer has emptied the pipe, as `poll_read` knows: it does not read again before
-    /// the pipe has become readable, which halves the system calls of a process that writes line by line.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
         for index in [self.turn, 1 - self.turn] {
             let was_open = self.sources[index].pipe.is_some();
-            let has_read = self.read_by(index, |pipe, bytes| {
-                let mut buffer = ReadBuf::new(bytes);
-                match Pin::new(pipe).poll_read(context, &mut buffer) {
-                    Poll::Ready(read) => read.map(|()| buffer.filled().len()),
+            let has_read =
+                self.read_by(index, |pipe, bytes| match pipe.poll_read(context, bytes) {
+                    Poll::Ready(read) => read,
                     Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-                }
-            });
+                });
             let has_ended = was_open && self.sources[index].pipe.is_none();
             if has_read || has_ended {
                 self.turn = 1 - index;
@@ -210,16 +205,16 @@ impl Run {
         Poll::Pending
     }
 
-    /// Reads once from an output, whatever tokio knows: right after the start of a process, nothing.
+    /// Reads once from an output, whatever is known of it: right after the start of a process, nothing.
     fn read_at_once(&mut self, index: usize) -> bool {
-        self.read_by(index, |pipe, bytes| Ok(rustix::io::read(pipe, bytes)?))
+        self.read_by(index, OutputPipe::read_at_once)
     }
 
     /// Returns whether there was something to read.
     fn read_by(
         &mut self,
         index: usize,
-        read: impl FnOnce(&mut pipe::Receiver, &mut [u8]) -> io::Result<usize>,
+        read: impl FnOnce(&mut OutputPipe, &mut [u8]) -> io::Result<usize>,
     ) -> bool {
         let buffers = self.shared.buffers.clone();
         let mut buffers = buffers.borrow_mut();
@@ -370,7 +365,7 @@ impl Run {
         let failure = self.log.failure();
         let lost = failure.map(|it| (it.lost_lines, it.error.clone()));
         let [stdout, stderr] = self.sources;
-        let pipe = |source: Option<pipe::Receiver>| source?.into_nonblocking_fd().ok();
+        let pipe = |source: Option<OutputPipe>| source?.into_fd().ok();
         OpenOutput {
             id: self.id,
             run: self.number,
