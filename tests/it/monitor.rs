@@ -212,10 +212,10 @@ fn component_is_ready_while_it_is_connected_upstream() {
         let ready = url(&worker, "/readyz");
         let (status, body) = get(&ready).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(
-            body,
-            "`hand` is not ready: it is not connected to its upstream component yet\n"
-        );
+        let waits = format!("`hand` is not ready: it waits for its master at {address}");
+        assert_eq!(body, format!("{waits}\n"));
+        let (_, body) = until(&ready, "connection refused").await;
+        assert!(body.starts_with(&format!("{waits}: ")), "{body}");
         assert_eq!(
             get(&url(&worker, "/livez")).await,
             (StatusCode::OK, "live\n".to_owned())

@@ -30,10 +30,29 @@ pub(crate) const CLUSTER: &str = r#"
     restart = { policy = "always", backoff = "100ms..1s" }
 "#;
 
+/// A master and four workers of a program of `palm::main!`, which is this one.
+const PROGRAMS: &str = r#"
+    [components.master]
+    kind = "master"
+    name = "numbers"
+    program = "PROGRAM"
+
+    [components.worker]
+    kind = "worker"
+    master = "master"
+    program = "PROGRAM"
+    replicas = 4
+"#;
+
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         trial("job_is_complete_although_each_component_is_killed", killed),
         trial("scaling_and_rolling_restarts_lose_no_answer", changed),
+        trial(
+            "rolling_restart_drains_a_worker_once_the_one_before_has_joined",
+            rolled,
+        ),
+        trial("worker_without_its_master_is_not_ready_and_says_so", alone),
     ]
 }
 
@@ -124,5 +143,66 @@ fn changed() {
         .collect();
     let expected = [("master/0", 2), ("worker/0", 2), ("worker/1", 2)];
     assert_eq!(runs, expected.map(|(id, run)| (id.to_owned(), run)));
+    cluster.succeed(&["down"]);
+}
+
+fn rolled() {
+    let cluster = Cluster::new(PROGRAMS);
+    cluster.succeed(&["up", "--wait"]);
+    job(&cluster, 60_000, |answered| {
+        until_further_answers(answered);
+        cluster.succeed(&["restart", "--rolling", "worker"]);
+        until_further_answers(answered);
+    });
+    // The order of what the master has seen.
+    let log = cluster.succeed(&["logs", "master"]);
+    let seen = log.lines().filter_map(|line| {
+        let (_, worker) = line.split_once("worker=")?;
+        let worker = worker.split_whitespace().next()?.to_owned();
+        let what = ["worker connected", "worker draining"];
+        let what = what.into_iter().find(|what| line.contains(what))?;
+        Some((worker, what))
+    });
+    let seen: Vec<_> = seen.skip(4).collect();
+    let expected = (0..4).flat_map(|number| {
+        let worker = format!("worker/{number}");
+        [
+            (worker.clone(), "worker draining"),
+            (worker, "worker connected"),
+        ]
+    });
+    assert_eq!(seen, expected.collect::<Vec<_>>(), "{log}");
+    cluster.succeed(&["down"]);
+}
+
+fn alone() {
+    // Nothing listens at the master's address, although its process is ready.
+    let cluster = Cluster::new(
+        r#"
+        [components.master]
+        kind = "master"
+        name = "numbers"
+        command = "sh"
+        args = ["-c", "exec sleep 1000", "{db}"]
+        ready = "running"
+
+        [components.worker]
+        kind = "worker"
+        master = "master"
+        program = "PROGRAM"
+    "#,
+    );
+    let error = cluster.fail(&["up", "--wait", "--timeout", "3"]);
+    let cause = format!(
+        ": waits for its master at {}: no socket exists at this path",
+        cluster.db("master")
+    );
+    let expected = "worker: worker/0 has not reported READY=1 since ";
+    assert!(
+        error.contains(expected) && error.contains(&cause),
+        "{error}"
+    );
+    let ps = cluster.succeed(&["ps"]);
+    assert!(ps.contains(&cause[2..]), "{ps}");
     cluster.succeed(&["down"]);
 }

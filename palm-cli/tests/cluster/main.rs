@@ -14,14 +14,18 @@ mod setup;
 #[cfg(target_os = "linux")]
 mod watch;
 
-fn main() {
+fn main() -> std::process::ExitCode {
     #[cfg(target_os = "linux")]
     {
-        component::run();
+        if let Some(code) = component::run() {
+            return code;
+        }
         let mut arguments = libtest_mimic::Arguments::from_args();
         // Each test is a cluster with load of its own.
         arguments.test_threads.get_or_insert(2);
         let tests = [commands::tests(), load::tests(), watch::tests()];
-        libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit();
+        libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit()
     }
+    #[cfg(not(target_os = "linux"))]
+    std::process::ExitCode::SUCCESS
 }

@@ -282,10 +282,12 @@ impl Supervised {
             .is_some_and(|deadline| deadline <= now);
         let limit = seconds(self.instance.ready_timeout);
         match &self.phase {
-            Phase::Starting(_) if is_late => Some(Reason::NotReady(format!(
-                "{} within {limit}",
-                self.readiness_text()
-            ))),
+            Phase::Starting(process) if is_late => {
+                let status = process.status.as_ref();
+                let status = status.map_or_else(String::new, |status| format!(" ({status})"));
+                let text = self.readiness_text();
+                Some(Reason::NotReady(format!("{text} within {limit}{status}")))
+            }
             Phase::NotReady(_, why) if is_late => {
                 Some(Reason::NotReady(format!("{why} for {limit}")))
             }

@@ -249,6 +249,28 @@ fn job_completes_and_its_dependents_start() {
     assert_eq!(cluster.state("a/0"), expected);
 }
 
+#[test]
+fn status_of_a_process_that_is_not_ready_in_time_is_part_of_the_reason() {
+    let mut cluster = Cluster::new([instance("a/0")]);
+    let status = "waits for its master at ipc:///m: connection refused";
+    cluster
+        .supervisor
+        .status_text(&id("a/0"), status.to_owned());
+    cluster.wait(3);
+    let expected = format!("starting: has not reported READY=1 since 3 s: {status}");
+    assert_eq!(cluster.state("a/0"), expected);
+    cluster.wait(57);
+    cluster
+        .supervisor
+        .status_text(&id("a/0"), "draining".to_owned());
+    let why = format!("has not reported READY=1 within 60 s ({status})");
+    let expected = format!("draining: {why} and is restarted; it is killed in 30 s: draining");
+    assert_eq!(cluster.state("a/0"), expected);
+    cluster.end("a/0", ExitKind::Code(0));
+    let expected = format!("backoff: {why}, and exited with 0; starts again in 1 s (failure 1)");
+    assert_eq!(cluster.state("a/0"), expected);
+}
+
 /// process-compose 403: a process that missed its readiness was killed for good.
 #[test]
 fn process_that_is_not_ready_in_time_is_restarted_by_its_policy() {

@@ -28,6 +28,26 @@ pub struct ComponentHandle {
     pub(super) outcome: JoinHandle<Result<(), RunError>>,
 }
 
+/// The readiness of a component, which may end before this.
+#[cfg(feature = "main")]
+#[derive(Debug)]
+pub(crate) struct ComponentReadiness {
+    name: String,
+    state: Arc<ComponentState>,
+}
+
+#[cfg(feature = "main")]
+impl ComponentReadiness {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns why the component is not ready, as a sentence without a subject; `None` if it is.
+    pub(crate) fn unready_cause(&self) -> Option<String> {
+        self.state.unready_cause()
+    }
+}
+
 impl ComponentHandle {
     /// Returns the component's name.
     pub fn name(&self) -> &str {
@@ -93,6 +113,15 @@ impl ComponentHandle {
     pub(crate) fn in_place(&self) -> impl Future<Output = ()> + Send + 'static {
         let state = self.state.clone();
         async move { state.streams.in_place().await }
+    }
+
+    /// Returns the readiness of the component, which outlives the handle.
+    #[cfg(feature = "main")]
+    pub(crate) fn readiness(&self) -> ComponentReadiness {
+        ComponentReadiness {
+            name: self.name.clone(),
+            state: self.state.clone(),
+        }
     }
 
     /// Stops the component, and returns once it has ended.

@@ -36,6 +36,8 @@ pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
 pub use description::Description;
 pub use handle::ComponentHandle;
+#[cfg(feature = "main")]
+pub(crate) use handle::ComponentReadiness;
 pub(crate) use kind::Kind;
 pub use kind::{Pipeline, Server, Sink, Worker};
 #[cfg(any(feature = "serde", feature = "clap"))]

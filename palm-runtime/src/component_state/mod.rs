@@ -38,7 +38,7 @@ pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub(crate) use redelivery::{OverdueTasks, PushedTasks};
 use reporter::OpenedConnection;
 pub(crate) use reporter::Reporter;
-pub(crate) use streams::FollowedStreams;
+pub(crate) use streams::{FollowedStreams, StreamId};
 
 /// The state that the parts of a component share.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::component_kind::ComponentKind;
 use crate::link::client::LinkClient;
 use crate::metrics::ComponentCounters;
-#[cfg(feature = "monitor")]
+#[cfg(any(feature = "main", feature = "monitor"))]
 use crate::report::EdgeState;
 use crate::report::{Edge, Legacy, Report, ReportRequest, Role, State, Worker, WorkerState};
 use crate::socket::Address;
@@ -55,6 +55,28 @@ impl OpenedConnection {
         edge.role = self.role;
         edge.topics.clone_from(&self.topics);
         Some(edge)
+    }
+
+    /// Returns why the connection is broken; `None` if it is not.
+    #[cfg(any(feature = "main", feature = "monitor"))]
+    fn problem(&self) -> Option<String> {
+        let edge = self
+            .edge()
+            .filter(|edge| edge.state != EdgeState::Connected)?;
+        let upstream = edge.role.as_str();
+        let problem = format!(
+            "its {upstream} at {} is {}",
+            edge.db_address,
+            edge.state.as_str()
+        );
+        let cause = match &self.peer {
+            ConnectedPeer::Link(link) => link.upgrade().and_then(|link| link.wait_cause()),
+            ConnectedPeer::Sockets(_) => None,
+        };
+        Some(match cause {
+            Some(cause) => format!("{problem}: {cause}"),
+            None => problem,
+        })
     }
 
     fn is_open(&self) -> bool {
@@ -148,25 +170,28 @@ impl ComponentState {
         self.reporter.wait().await.report(self, request).await
     }
 
-    /// Returns why the component is not ready to work; `None` if it is. It is ready if it has started, is connected to
-    /// its upstream components, and does not drain.
-    #[cfg(feature = "monitor")]
+    /// Returns why the component is not ready to work, as a sentence without a subject; `None` if it is ready.
+    ///
+    /// It is ready if it has started, is connected to its upstream components, and does not drain. `/readyz`, `READY=1`
+    /// and the state of a [`Report`] mean this.
+    #[cfg(any(feature = "main", feature = "monitor"))]
     pub(crate) fn unready_cause(&self) -> Option<String> {
         let Some(reporter) = self.reporter.get() else {
-            return Some("it is starting".to_owned());
+            return Some("is starting".to_owned());
         };
         match reporter.state(self) {
-            State::Draining => return Some("it is draining".to_owned()),
+            State::Draining => return Some("is draining".to_owned()),
             State::Starting => {
-                return Some("it is not connected to its upstream component yet".to_owned());
+                let cause = self.streams.wait_cause()?;
+                return Some(format!("waits for {cause}"));
             }
             _ => {}
         }
         let connections = self.connections();
-        let mut edges = connections.iter().filter_map(OpenedConnection::edge);
-        let broken = edges.find(|edge| edge.state != EdgeState::Connected)?;
-        let (role, state) = (broken.role.as_str(), broken.state.as_str());
-        Some(format!("its {role} at {} is {state}", broken.db_address))
+        let mut broken = connections.iter().filter_map(OpenedConnection::problem);
+        broken
+            .next()
+            .map(|problem| format!("waits, because {problem}"))
     }
 
     /// Makes the component drain, as after SIGTERM, and returns the settings of the drain.

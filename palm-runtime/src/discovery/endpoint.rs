@@ -70,6 +70,17 @@ impl Endpoint {
         }
     }
 
+    /// Returns the address as the user knows it: that of the component where it is discovered, or a static one.
+    pub(crate) fn upstream_address(&self) -> String {
+        match self {
+            Self::Static(address) => address
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            Self::Discovered(directory, _) => directory.request().address().to_string(),
+        }
+    }
+
     /// Returns why the address is not known yet, if the cause is known.
     pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
         match self {

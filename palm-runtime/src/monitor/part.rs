@@ -96,7 +96,7 @@ impl Source for Monitor {
         let components = self.components();
         let causes = components.iter().filter_map(|component| {
             let cause = component.state.unready_cause()?;
-            Some(format!("`{}` is not ready: {cause}", component.name))
+            Some(format!("`{}` is not ready: it {cause}", component.name))
         });
         causes.collect()
     }

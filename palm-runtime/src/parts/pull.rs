@@ -3,11 +3,13 @@
 use super::context::PartContext;
 use super::link_source::{CallSource, LinkPeers, PullAndLinks};
 use super::receive_loop::{MessageIds, ReceiveLoop, passes_on};
+use crate::component_state::{FollowedStreams, StreamId};
 use crate::discovery::{Endpoint, IntoAddress};
 use crate::failure::BoxError;
 use crate::part::{
     Binding, Inbound, InboundHooks, LegacyAddress, NoHooks, OpenError, Outlet, Running, Setup,
 };
+use crate::report::Role;
 use crate::socket::{Pull, SocketClosed};
 
 /// An inbound part that binds a PULL socket and receives messages of clients. Announced as `pull_address`.
@@ -125,6 +127,8 @@ impl<H: InboundHooks> Inbound for PullService<H> {
 pub struct PullConnection<H = NoHooks> {
     endpoint: Endpoint,
     ids: MessageIds,
+    /// The stream of tasks, for a worker, whose upstream component is the master.
+    stream: Option<StreamId>,
     hooks: H,
 }
 
@@ -134,6 +138,7 @@ impl PullConnection {
         Self {
             endpoint: Endpoint::Static(address.into_address()),
             ids: MessageIds::Assigned,
+            stream: None,
             hooks: NoHooks,
         }
     }
@@ -142,22 +147,26 @@ impl PullConnection {
         Self {
             endpoint,
             ids: MessageIds::Unchanged,
+            stream: None,
             hooks: NoHooks,
         }
+    }
+
+    /// Adds the master to the streams that the component expects. Its tasks may also arrive by other means.
+    pub(super) fn expect_tasks(&mut self, streams: &FollowedStreams) -> StreamId {
+        let stream = streams.expect(Role::Master, &self.endpoint);
+        self.stream = Some(stream);
+        stream
     }
 }
 
 impl<H> PullConnection<H> {
-    /// Returns whether it receives the tasks of a master, which is then the component's upstream.
-    fn is_worker(&self) -> bool {
-        self.ids == MessageIds::Unchanged
-    }
-
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullConnection<G> {
         PullConnection {
             endpoint: self.endpoint,
             ids: self.ids,
+            stream: self.stream,
             hooks,
         }
     }
@@ -170,16 +179,12 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let opened = PartContext::connecting(setup, &self.endpoint)?;
-        if self.is_worker() {
-            setup.state.streams.expect_one_more();
-        }
         Ok(Running::inbound(|outlet| self.receive_all(opened, outlet)))
     }
 }
 
 impl<H: InboundHooks> PullConnection<H> {
     async fn receive_all(self, opened: PartContext, outlet: Outlet) -> Result<(), BoxError> {
-        let is_worker = self.is_worker();
         let address = tokio::select! {
             () = outlet.stopped() => return Ok(()),
             address = self.endpoint.locate() => address?,
@@ -197,9 +202,9 @@ impl<H: InboundHooks> PullConnection<H> {
             outlet,
         );
         let connected = async {
-            if is_worker {
+            if let Some(stream) = self.stream {
                 peers.connected().await?;
-                state.streams.one_is_in_place();
+                state.streams.is_in_place(stream);
             }
             std::future::pending::<Result<(), SocketClosed>>().await
         };

@@ -12,7 +12,7 @@ use super::receive_loop::{
     ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent, passes_on,
 };
 use crate::cache::ComponentStore;
-use crate::component_state::ComponentState;
+use crate::component_state::{ComponentState, StreamId};
 use crate::discovery::{
     Directory, Endpoint, IntoAddress, Readiness, UPSTREAM_TIMEOUT, descriptor, ready_topic,
     until_upstream_connected,
@@ -59,6 +59,8 @@ pub struct SubConnection<H = NoHooks> {
     previous: Option<String>,
     /// The cache key under which the address of the publisher is announced.
     key: Option<String>,
+    /// Set when the part is opened.
+    stream: StreamId,
     hooks: H,
 }
 
@@ -80,6 +82,7 @@ impl SubConnection {
             endpoint,
             previous,
             key: None,
+            stream: StreamId::default(),
             hooks: NoHooks,
         }
     }
@@ -98,6 +101,7 @@ impl<H> SubConnection<H> {
             endpoint: self.endpoint,
             previous: self.previous,
             key: self.key,
+            stream: self.stream,
             hooks,
         }
     }
@@ -133,6 +137,7 @@ impl<H: InboundHooks> SubConnection<H> {
         let (link, arrivals) = LinkClient::sharing(request, &opened.options, introduction, options);
         let state = &opened.state;
         state.report_link(Role::Upstream, vec![topic.clone()], &link);
+        state.streams.is_opening(self.stream, &link);
         let mut source = LinkTopicSource {
             link: link.clone(),
             arrivals,
@@ -151,6 +156,7 @@ impl<H: InboundHooks> SubConnection<H> {
         let in_place = async {
             link.opened().await;
             tracing::info!("following `{topic}` at {address}");
+            state.streams.awaits_upstream(self.stream);
             let is_ready = readiness.wait_for(|is_in_place| *is_in_place);
             if tokio::time::timeout(UPSTREAM_TIMEOUT, is_ready)
                 .await
@@ -160,7 +166,7 @@ impl<H: InboundHooks> SubConnection<H> {
                     "a component upstream of `{topic}` is still not connected to its own upstream"
                 );
             }
-            state.streams.one_is_in_place();
+            state.streams.is_in_place(self.stream);
             std::future::pending::<()>().await;
         };
         let _ended = tokio::select! {
@@ -271,12 +277,12 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         passes_on::<H>()
     }
 
-    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+    async fn open(mut self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let opened = PartContext::connecting(setup, &self.endpoint)?;
         if let (Some(key), Endpoint::Static(Ok(address))) = (&self.key, &self.endpoint) {
             setup.announced.insert(key.clone(), address.to_string());
         }
-        setup.state.streams.expect_one_more();
+        self.stream = setup.state.streams.expect(Role::Upstream, &self.endpoint);
         let store = setup.store.clone();
         Ok(Running::inbound(|outlet| {
             self.receive_all(opened, store, outlet)
@@ -369,8 +375,9 @@ impl<H: InboundHooks> SubConnection<H> {
         let in_place = async {
             peers.connected().await?;
             peers.subscribe(ready_topic(&new_id())).await?;
+            opened.state.streams.awaits_upstream(self.stream);
             until_upstream_connected(readiness).await;
-            opened.state.streams.one_is_in_place();
+            opened.state.streams.is_in_place(self.stream);
             std::future::pending::<Result<(), SocketClosed>>().await
         };
         tokio::select! {

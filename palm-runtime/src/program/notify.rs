@@ -19,7 +19,7 @@ impl Notifier {
         }
     }
 
-    /// Reports that the component is connected or bound.
+    /// Reports that the component works: its sockets are bound, and it is connected upstream.
     pub(super) fn ready(&self, status: &str) {
         self.send(Notification::Ready(status.to_owned()));
     }
@@ -37,6 +37,14 @@ impl Notifier {
     /// Sends a sign of life.
     pub(super) fn alive(&self) {
         self.send(Notification::Alive);
+    }
+
+    /// Returns whether a runner reads notifications.
+    pub(super) fn is_read(&self) -> bool {
+        #[cfg(unix)]
+        return self.sender.is_some();
+        #[cfg(not(unix))]
+        false
     }
 
     /// Returns the interval of signs of life that the runner expects.

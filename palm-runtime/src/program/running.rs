@@ -11,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::ProgramError;
 use super::notify::Notifier;
-use crate::component::ComponentHandle;
+use crate::component::{ComponentHandle, ComponentReadiness};
 use crate::component_error::RunError;
 use crate::signals::Signals;
 
 /// How long after a signal another one counts as the same: `timeout` and terminals send signals to a process and to its
 /// group.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
+/// How often the status is compared with the state of the components.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The components of this process.
 pub(super) struct Started {
@@ -40,22 +43,31 @@ pub(super) async fn run(
         started = start => started?,
         () = signals.next() => return Ok(()),
     };
-    let status = status(&started.component);
-    notifier.status(&format!("connecting, {status}"));
+    let mut status = Status::new(&started);
+    if status.changes() {
+        notifier.status(&status.text);
+    }
     let handles = std::iter::once(&started.component).chain(&started.workers);
     let mut connected = pin!(join_all(handles.map(ComponentHandle::in_place)));
     let mut is_ready = false;
     let mut watchdog = notifier.watchdog().map(beat);
+    let mut refresh = notifier.is_read().then(|| beat(REFRESH_INTERVAL));
     let mut running = Running::new(started);
     let mut signalled: Option<Instant> = None;
     loop {
         tokio::select! {
             _ = &mut connected, if !is_ready => {
                 is_ready = true;
-                tracing::info!("{status} is ready");
-                notifier.ready(&status);
+                tracing::info!("{} is ready", status.component);
+                status.text.clone_from(&status.component);
+                notifier.ready(&status.text);
             }
             () = tick(&mut watchdog) => notifier.alive(),
+            () = tick(&mut refresh), if signalled.is_none() => {
+                if status.changes() {
+                    notifier.status(&status.text);
+                }
+            }
             () = signals.next() => match signalled {
                 None => {
                     signalled = Some(Instant::now());
@@ -74,12 +86,44 @@ pub(super) async fn run(
     }
 }
 
-/// Describes a component in a line.
-fn status(component: &ComponentHandle) -> String {
-    let name = component.name();
-    match component.address("db_address") {
-        Some(address) => format!("{name} at {address}"),
-        None => name.to_owned(),
+/// Describes the components of this process in a line.
+struct Status {
+    /// The name and address of the component.
+    component: String,
+    /// The component, and its workers.
+    all: Vec<ComponentReadiness>,
+    /// The current line: why a component is not ready, or the name and address.
+    text: String,
+}
+
+impl Status {
+    fn new(started: &Started) -> Self {
+        let name = started.component.name();
+        let mut addresses = ["db_address", "http_address"].into_iter();
+        let component = match addresses.find_map(|key| started.component.address(key)) {
+            Some(address) => format!("{name} at {address}"),
+            None => name.to_owned(),
+        };
+        let handles = std::iter::once(&started.component).chain(&started.workers);
+        Self {
+            text: component.clone(),
+            component,
+            all: handles.map(ComponentHandle::readiness).collect(),
+        }
+    }
+
+    /// Updates the line, and returns whether it has changed.
+    fn changes(&mut self) -> bool {
+        let mut all = self.all.iter().enumerate();
+        let cause = all.find_map(|(number, it)| Some((number, it.name(), it.unready_cause()?)));
+        let text = match cause {
+            None => self.component.clone(),
+            Some((0, _, cause)) => cause,
+            Some((_, worker, cause)) => format!("worker {worker} {cause}"),
+        };
+        let has_changed = self.text != text;
+        self.text = text;
+        has_changed
     }
 }
 

@@ -156,7 +156,11 @@ async fn worker_is_ready_once_it_is_connected() {
         "--name",
         "anna",
     ]));
-    worker.expect("STATUS=connecting, anna").await;
+    let status = format!("STATUS=waits for its master at {address}");
+    worker.expect(&status).await;
+    let cause = ": no socket exists at this path: start the component, or correct the path";
+    let before = worker.expect(&(status + cause)).await;
+    assert_eq!(before, [""; 0]);
     // A notification before the master starts would be read first.
     let mut master = Notifying::start(program(&["master", "images", "--bind", &address]));
     let status = format!("STATUS=images at {address}");
@@ -165,10 +169,44 @@ async fn worker_is_ready_once_it_is_connected() {
     let before = worker.expect("READY=1").await;
     assert_eq!(before, [""; 0]);
     assert_eq!(thumbnail(&address).await, "ace");
+    // The status follows the connection; no notification says that a component is not ready any more.
+    assert_eq!(master.terminate().await, Some(0));
+    let status = format!("STATUS=waits, because its master at {address} is draining");
+    let gone = format!("STATUS=waits, because its master at {address} is disconnected");
+    loop {
+        let notification = worker.next().await;
+        if notification.starts_with(&gone) {
+            break;
+        }
+        assert_eq!(notification, status);
+    }
+    let master = Notifying::ready(program(&["master", "images", "--bind", &address])).await;
+    worker.expect("STATUS=anna").await;
     worker.process.terminate();
     worker.expect("STOPPING=1").await;
     assert_eq!(worker.process.output(SOON).await.status.code(), Some(0));
     assert_eq!(master.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn components_that_follow_each_other_are_ready() {
+    let folder = Folder::new();
+    let (one, other) = (folder.ipc("one"), folder.ipc("other"));
+    let follower = |bind, connect| {
+        Notifying::start(program(&[
+            "pipeline",
+            "loud",
+            "--bind",
+            bind,
+            "--connect",
+            connect,
+        ]))
+    };
+    let (mut one, mut other) = (follower(&one, &other), follower(&other, &one));
+    one.expect("READY=1").await;
+    other.expect("READY=1").await;
+    assert_eq!(one.terminate().await, Some(0));
+    assert_eq!(other.terminate().await, Some(0));
 }
 
 #[tokio::test]

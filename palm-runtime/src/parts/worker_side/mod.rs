@@ -23,6 +23,7 @@ use super::context::PartContext;
 use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::clock;
+use crate::component_state::StreamId;
 use crate::discovery::Directory;
 use crate::discovery::descriptor;
 use crate::failure::{BoxError, chain};
@@ -99,9 +100,10 @@ impl Inbound for TaskConnection {
         true
     }
 
-    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+    async fn open(mut self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let opened = PartContext::new(setup);
         let store = setup.store.clone();
+        let stream = self.sockets.expect_tasks(&setup.state.streams);
         let sockets = self.sockets.open(setup).await?;
         let tasks = LinkedTasks {
             directory: self.directory,
@@ -109,6 +111,7 @@ impl Inbound for TaskConnection {
             transport: self.transport,
             opened,
             store,
+            stream,
         };
         Ok(Running::inbound(|outlet| tasks.receive(sockets, outlet)))
     }
@@ -121,6 +124,8 @@ struct LinkedTasks {
     transport: watch::Sender<Option<WorkerTransport>>,
     opened: PartContext,
     store: Arc<ComponentStore>,
+    /// The stream of tasks.
+    stream: StreamId,
 }
 
 impl LinkedTasks {
@@ -185,6 +190,7 @@ impl LinkedTasks {
         let request = self.directory.request();
         let address = request.address();
         let (link, tasks) = LinkClient::sharing(request, &opened.options, worker, link);
+        opened.state.streams.is_opening(self.stream, &link);
         link.set_task_limit(outlet.remaining() as u64);
         opened.state.report_link(Role::Master, Vec::new(), &link);
         let state = Arc::downgrade(&opened.state);
@@ -200,7 +206,7 @@ impl LinkedTasks {
         let connected = async {
             link.opened().await;
             tracing::info!(functions, "joined `{master}` at {address}");
-            opened.state.streams.one_is_in_place();
+            opened.state.streams.is_in_place(self.stream);
             std::future::pending().await
         };
         let drain = async {
