@@ -3,6 +3,9 @@
 //! ```text
 //! cargo run --example quickstart
 //! ```
+//!
+//! It has a `main` of its own, because it shows how a program starts components and uses them itself. A program that
+//! only runs components is `palm::main!();`, as in `examples/programs.rs`.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 

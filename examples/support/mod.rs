@@ -1,4 +1,8 @@
 //! The command line of all examples, and the output of their clients.
+//!
+//! The examples have a `main` of their own, because each also runs its whole scenario in one process, its client
+//! included, at the ports of pylm's documentation, where pylm can take the place of any role. `palm init` writes the
+//! same scenarios as programs of `palm::main!`.
 
 use std::fmt::Write as _;
 
