@@ -377,7 +377,7 @@ fn guide_states_the_numbers_of_the_program() {
     let probe = Source::new("socket/probe.rs");
     let watchdog = Source::new("watchdog.rs");
     let socket = Source::new("socket/options.rs");
-    let queue = Source::new("queue.rs");
+    let queue = Source::new("queue/mod.rs");
     let batch = Source::new("message/batch.rs");
     let trimmer = Source::new("memory_trimmer.rs");
     let prefetch = Source::new("link/client/prefetch.rs");
@@ -591,7 +591,7 @@ fn guide_states_the_numbers_of_the_program() {
 
 #[test]
 fn architecture_states_the_bounds_of_queues() {
-    let queue = Source::new("queue.rs");
+    let queue = Source::new("queue/mod.rs");
     let socket = Source::new("socket/options.rs");
     let pending = Source::new("parts/publish/pending.rs");
     let streams = Source::new("link/subscriptions.rs");
