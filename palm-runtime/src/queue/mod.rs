@@ -5,6 +5,9 @@
 //! holds at most four times the free capacity. So a single flow uses 80 % of the queue, several flows have equal parts,
 //! and a new flow always finds capacity. **Invariant:** senders exceed the limits by at most one value, which alone is
 //! larger than they are. [`Receiver::restore`] may exceed them by the values that were received last.
+//!
+//! While a receiver waits, a [`Shortcut`] passes values on to where the receiver would pass them: on the sender's thread,
+//! without the queue, and without waking the receiver's task.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -55,6 +58,15 @@ pub(crate) trait Queued: Sized {
     }
 }
 
+/// Passes values on in place of a receiver that waits. Several senders may call it at the same time.
+pub(crate) trait Shortcut<T>: Send + Sync {
+    /// Returns whether [`pass_on`](Self::pass_on) may be called now. If not, values are queued.
+    fn is_open(&self) -> bool;
+
+    /// Passes the values on, in this order.
+    fn pass_on(&self, values: &mut dyn Iterator<Item = T>);
+}
+
 pub(crate) fn queue<T: Queued>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) {
     let limits = Usage {
         messages: limits.messages.max(1),
@@ -68,6 +80,7 @@ pub(crate) fn queue<T: Queued>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) 
         last_waiter: 0,
         releases: 0,
         receiver: None,
+        shortcut: None,
         senders: 1,
         is_closed: false,
     };
@@ -178,7 +191,6 @@ struct CapacityWaiter {
     is_woken: bool,
 }
 
-#[derive(Debug)]
 struct QueueState<T> {
     values: FairQueue<QueueEntry<T>>,
     limits: Usage,
@@ -190,8 +202,17 @@ struct QueueState<T> {
     /// Number of receives that removed values.
     releases: u64,
     receiver: Option<Waker>,
+    shortcut: Option<Arc<dyn Shortcut<T>>>,
     senders: usize,
     is_closed: bool,
+}
+
+impl<T> std::fmt::Debug for QueueState<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("QueueState");
+        shown.field("usage", &self.values.total());
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// The wakers to wake once the lock is released.
@@ -291,6 +312,15 @@ impl<T> QueueState<T> {
 impl<T: Queued> QueueState<T> {
     fn capacity_now(&self, flow: FlowKey) -> FlowCapacity {
         self.capacity(flow, Usage::default(), T::HAS_FLOWS)
+    }
+
+    /// Returns the shortcut if no value precedes those that are to be sent: none is queued, and the receiver waits for
+    /// the next one.
+    fn shortcut(&self) -> Option<Arc<dyn Shortcut<T>>> {
+        let is_next =
+            self.receiver.is_some() && self.values.total().messages == 0 && !self.is_closed;
+        let shortcut = self.shortcut.as_ref().filter(|_| is_next)?;
+        Some(shortcut.clone())
     }
 
     fn push(&mut self, flow: Flow, entry: QueueEntry<T>, usage: Usage) -> Option<Waker> {
@@ -463,8 +493,19 @@ impl<T: Queued> Sender<T> {
         Ok(())
     }
 
+    /// Returns the shortcut if values may take it now. It is called without the lock: it may lock what others hold who
+    /// look at this queue.
+    fn open_shortcut(&self) -> Option<Arc<dyn Shortcut<T>>> {
+        let shortcut = self.shared.lock().shortcut();
+        shortcut.filter(|shortcut| shortcut.is_open())
+    }
+
     /// Sends a value, or a part of it, if its flow has capacity. Returns the rest.
     fn try_send_one(&self, mut value: T) -> Result<Option<T>, Closed> {
+        if let Some(shortcut) = self.open_shortcut() {
+            shortcut.pass_on(&mut std::iter::once(value));
+            return Ok(None);
+        }
         let mut state = self.shared.lock();
         if state.is_closed {
             return Err(Closed);
@@ -505,8 +546,11 @@ impl<T: Queued> Sender<T> {
 
     /// Sends the values for which there is capacity, in the order of each flow, and leaves the others.
     pub(crate) fn try_send(&self, values: &mut Vec<T>) -> Result<Releases, Closed> {
+        if let Some(shortcut) = self.open_shortcut() {
+            shortcut.pass_on(&mut values.drain(..));
+        }
         let mut state = self.shared.lock();
-        if state.is_closed {
+        if state.is_closed && !values.is_empty() {
             return Err(Closed);
         }
         let receiver = state.send(values);
@@ -711,6 +755,13 @@ impl<T: Queued> Receiver<T> {
         }
     }
 
+    /// Sets or removes the shortcut.
+    pub(crate) fn set_shortcut(&mut self, shortcut: Option<Arc<dyn Shortcut<T>>>) {
+        let former = std::mem::replace(&mut self.shared.lock().shortcut, shortcut);
+        // It may own what looks at this queue when it is dropped.
+        drop(former);
+    }
+
     /// Pauses or resumes a flow. No values of a paused flow are received.
     pub(crate) fn set_paused(&mut self, flow: FlowKey, is_paused: bool) {
         self.shared.lock().values.set_paused(flow, is_paused);
@@ -730,7 +781,9 @@ impl<T> Drop for Receiver<T> {
         let values = std::mem::take(&mut state.values);
         let capacity_waiters = std::mem::take(&mut state.capacity_waiters);
         let release_waiters = std::mem::take(&mut state.release_waiters);
+        let shortcut = state.shortcut.take();
         drop(state);
+        drop(shortcut);
         wake(capacity_waiters.into_values().map(|waiter| waiter.waker));
         wake(release_waiters.into_values());
         drop(values);

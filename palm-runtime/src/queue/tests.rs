@@ -1,5 +1,7 @@
 //! Tests of the queue.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::FutureExt;
 use proptest::prelude::*;
 
@@ -97,6 +99,93 @@ fn limit_of_one_message_admits_one() {
     assert_eq!(send(&sender, [value(1, 0), value(2, 0)]), 1);
     assert_eq!(take(&mut receiver, 9), [(1, 0)]);
     assert_eq!(send(&sender, [value(2, 0)]), 1);
+}
+
+#[derive(Default)]
+struct Collector {
+    is_closed: AtomicBool,
+    passed_on: Mutex<Vec<usize>>,
+}
+
+impl Shortcut<Value> for Collector {
+    fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn pass_on(&self, values: &mut dyn Iterator<Item = Value>) {
+        let mut passed_on = self.passed_on.lock().unwrap();
+        passed_on.extend(values.map(|it| it.first));
+    }
+}
+
+#[test]
+fn shortcut_passes_values_on_while_the_receiver_waits_and_keeps_their_order() {
+    let (sender, mut receiver) = queue(limits(100, 1000));
+    let collector = Arc::new(Collector::default());
+    receiver.set_shortcut(Some(collector.clone()));
+    let passed_on = || collector.passed_on.lock().unwrap().clone();
+    let set_closed = |is_closed| collector.is_closed.store(is_closed, Ordering::Relaxed);
+
+    assert_eq!(send(&sender, [value(1, 0)]), 1);
+    assert_eq!(passed_on(), [0; 0], "the receiver has not waited yet");
+    assert_eq!(take(&mut receiver, 9), [(1, 0)]);
+    assert_eq!(send(&sender, [value(1, 1)]), 1);
+    assert_eq!(passed_on(), [0; 0], "the receiver handles a value");
+    assert_eq!(take(&mut receiver, 9), [(1, 1)]);
+
+    assert_eq!(take(&mut receiver, 9), []);
+    assert_eq!(send(&sender, [value(1, 2), value(2, 3)]), 2);
+    let alone = sender.send(value(1, 4)).now_or_never();
+    assert_eq!(alone, Some(Ok(())));
+    assert_eq!(passed_on(), [2, 3, 4]);
+    assert_eq!(sender.gauge().messages(), 0);
+
+    set_closed(true);
+    assert_eq!(send(&sender, [value(1, 5)]), 1);
+    set_closed(false);
+    assert_eq!(send(&sender, [value(1, 6)]), 1);
+    assert_eq!(passed_on(), [2, 3, 4], "an earlier value is queued");
+    assert_eq!(take(&mut receiver, 9), [(1, 5), (1, 6)]);
+
+    assert_eq!(take(&mut receiver, 9), []);
+    receiver.set_shortcut(None);
+    assert_eq!(send(&sender, [value(1, 7)]), 1);
+    assert_eq!(take(&mut receiver, 9), [(1, 7)]);
+    assert_eq!(passed_on(), [2, 3, 4]);
+}
+
+/// Reads the gauge of its queue, as a report does that is made under a lock of the shortcut.
+struct Reporting(QueueGauge);
+
+impl Shortcut<Value> for Reporting {
+    fn is_open(&self) -> bool {
+        self.0.messages() == 0
+    }
+
+    fn pass_on(&self, values: &mut dyn Iterator<Item = Value>) {
+        assert_eq!(values.count() + self.0.messages(), 1);
+    }
+}
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        assert_eq!(self.0.messages(), 0);
+    }
+}
+
+#[test]
+fn shortcut_is_called_and_dropped_without_the_lock_of_the_queue() {
+    let (sender, mut receiver) = queue(limits(100, 1000));
+    for is_removed in [true, false] {
+        receiver.set_shortcut(Some(Arc::new(Reporting(sender.gauge()))));
+        assert_eq!(take(&mut receiver, 9), []);
+        assert_eq!(send(&sender, [value(1, 0)]), 1);
+        assert_eq!(sender.send(value(1, 1)).now_or_never(), Some(Ok(())));
+        if is_removed {
+            receiver.set_shortcut(None);
+        }
+    }
+    drop(receiver);
 }
 
 #[test]

@@ -64,9 +64,9 @@ const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// Limits on the unacknowledged messages of this side and on their bytes. Senders wait at either limit.
 const OUTBOX_LIMIT: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
-/// Calls share batches while this many messages or more are unacknowledged. With fewer, a call is sent at once: hardly
-/// any other would share its batch.
-const MIN_SHARED_CALLS: usize = 8;
+/// Calls and results share batches while this many messages or more are unacknowledged. With fewer, each is sent at once:
+/// hardly any other would share its batch.
+const MIN_SHARED: usize = 8;
 
 /// Limit on sending the last header when a link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -394,6 +394,11 @@ impl LinkClient {
         self.state().has_capacity()
     }
 
+    /// Returns whether a message is best sent at once, because hardly any other would share its batch.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state().is_quiet()
+    }
+
     /// Waits as [`acknowledged`](Self::acknowledged), but no longer than [`DISCONNECTED_TIMEOUT`] for a disconnected
     /// peer. Cancel safe.
     pub(crate) async fn acknowledged_or_gone(&self) {
@@ -431,7 +436,7 @@ impl LinkClient {
 
     /// Queues the message of one call, like [`send_all`](Self::send_all). Waits for capacity. Cancel safe.
     ///
-    /// While at least [`MIN_SHARED_CALLS`] messages are unacknowledged, the message waits for a batch: the task that
+    /// While at least [`MIN_SHARED`] messages are unacknowledged, the message waits for a batch: the task that
     /// [`drive`](Self::drive)s the link yields once, so that other tasks can add their calls, and then sends the batch.
     /// `function` is the text of the steps.
     pub(crate) async fn send_call(&self, resend: ResendPolicy, function: &str, mut frame: Bytes) {
@@ -453,7 +458,7 @@ impl LinkClient {
             return Err(frame);
         }
         let now = clock::now();
-        if state.session.unacknowledged().0 < MIN_SHARED_CALLS {
+        if state.is_quiet() {
             state.submit_calls(now);
             let item = TaggedBatch::from_batch(resend.tag(), 0, frame.into());
             state.send_or_keep(item, now);
@@ -1003,6 +1008,10 @@ impl ClientState {
         let (unacknowledged, bytes) = self.session.unacknowledged();
         unacknowledged + message_count(&self.next_session) < OUTBOX_LIMIT.0
             && bytes < OUTBOX_LIMIT.1
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.session.unacknowledged().0 < MIN_SHARED
     }
 
     /// Queues a message for this session, or for the next one if this one accepts no further messages.

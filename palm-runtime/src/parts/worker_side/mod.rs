@@ -11,7 +11,7 @@
 
 mod older_master;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -37,6 +37,7 @@ use crate::message::Message;
 use crate::message::proto::Descriptor;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Running, Setup};
+use crate::queue::Shortcut;
 use crate::report::Role;
 
 /// The way in which a worker and its master exchange tasks and results.
@@ -337,32 +338,57 @@ impl Outbound for ResultConnection {
     }
 }
 
+/// Sends results over a link, also on the thread of the executor.
+struct ResultSubmission {
+    link: Arc<LinkClient>,
+    counters: Arc<PartCounters>,
+    batcher: Mutex<ResultBatcher>,
+}
+
+impl Shortcut<Envelope> for ResultSubmission {
+    fn is_open(&self) -> bool {
+        // With much to send, results share batches in the queue.
+        self.link.is_quiet()
+    }
+
+    fn pass_on(&self, envelopes: &mut dyn Iterator<Item = Envelope>) {
+        let mut count = 0;
+        let results = envelopes.map(|envelope| {
+            count += 1;
+            envelope.answer(Bytes::new())
+        });
+        let mut batcher = self.batcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.link.submit(results, &mut batcher);
+        drop(batcher);
+        self.counters.count(count, bytes);
+    }
+}
+
 /// Sends results over a link until the inlet is closed, and then closes the link.
 async fn send_results(
     link: &Arc<LinkClient>,
-    counters: &PartCounters,
+    counters: &Arc<PartCounters>,
     mut inlet: Inlet,
 ) -> Result<(), BoxError> {
     let stop = inlet.stop.clone();
     let mut envelopes = Vec::new();
-    let mut batcher = ResultBatcher::default();
-    let mut submit = |envelopes: &mut Vec<Envelope>| {
-        let count = envelopes.len();
-        let results = envelopes.drain(..);
-        let results = results.map(|envelope| envelope.answer(Bytes::new()));
-        let bytes = link.submit(results, &mut batcher);
-        counters.count(count, bytes);
-    };
+    let submission = Arc::new(ResultSubmission {
+        link: link.clone(),
+        counters: counters.clone(),
+        batcher: Mutex::default(),
+    });
+    inlet.queue.set_shortcut(Some(submission.clone()));
     let deliver = async {
         let done = stop.within(async {
             while inlet.recv_many(&mut envelopes, BATCH).await > 0 {
                 link.wait_for_capacity().await;
-                submit(&mut envelopes);
+                submission.pass_on(&mut envelopes.drain(..));
             }
         });
         if done.await.is_none() {
+            inlet.queue.set_shortcut(None);
             inlet.queue.try_recv_all(&mut envelopes);
-            submit(&mut envelopes);
+            submission.pass_on(&mut envelopes.drain(..));
             let tasks = link.return_all();
             tracing::warn!(
                 tasks,
@@ -377,6 +403,7 @@ async fn send_results(
         // Drives the link after the inbound part has ended.
         ended = link.drive() => ended?,
     }
+    inlet.queue.set_shortcut(None);
     link.close().await;
     Ok(())
 }
