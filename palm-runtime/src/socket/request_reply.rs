@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backend::{Receiver, Socket};
+use super::bound::MAX_TAKEN;
 use super::router_dealer::{DealerSender, RouterSender};
 use super::{
     Address, Dealer, Frames, Peers, Router, RouterDepartures, SocketClosed, SocketError,
@@ -300,7 +301,7 @@ impl Reply {
             if !others.is_empty() {
                 return Ok(None);
             }
-            self.router.recv_many(&mut self.messages, 64).await?;
+            self.router.recv_many(&mut self.messages, MAX_TAKEN).await?;
             self.messages.reverse();
         }
     }

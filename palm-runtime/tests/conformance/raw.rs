@@ -193,6 +193,14 @@ impl RawPeer {
         soon("a message for the raw peer", message).await
     }
 
+    /// Splits the connection into one that only reads, and one that only writes.
+    pub(crate) fn split(self) -> (Self, Self) {
+        let (reader, writer) = tokio::io::split(self.0);
+        let reader = tokio::io::join(reader, tokio::io::sink());
+        let writer = tokio::io::join(tokio::io::empty(), writer);
+        (Self(Box::new(reader)), Self(Box::new(writer)))
+    }
+
     /// Waits until the other side closes the connection, and discards received bytes.
     pub(crate) async fn closed(&mut self) {
         soon("the end of the raw connection", self.read_to_end()).await;

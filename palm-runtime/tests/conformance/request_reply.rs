@@ -109,6 +109,36 @@ fn replies_may_be_sent_in_any_order() {
 }
 
 #[test]
+fn a_peer_that_reads_no_replies_waits_and_loses_none() {
+    check(async {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
+            let few = options(|options| options.queue_len(16));
+            let (reply, bound) = Reply::bind(&address, &few).await.unwrap();
+            let _echo = echo(reply);
+            let peer = RawPeer::introduced(&bound, "DEALER").await;
+            let (mut reader, mut writer) = peer.split();
+            // More than the buffers of the system hold.
+            let count = 4_000;
+            let mut writing = tokio::spawn(async move {
+                for request in 0..count {
+                    let request = numbered(request, 4096);
+                    let frames = [frame(MORE, b""), frame(0, &request)];
+                    writer.write(&frames.concat()).await.unwrap();
+                }
+            });
+            // The peer reads no reply, so its requests stop being read.
+            let written = tokio::time::timeout(STALLED, &mut writing).await;
+            assert!(written.is_err(), "all requests were read");
+            for request in 0..count {
+                assert_eq!(number(&reader.message().await[1]), request);
+            }
+            writing.await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_request_without_a_reply_times_out_and_blocks_no_other() {
     check(async {
         let (request, mut reply, _) = pair(&any_tcp(), &options(|options| options)).await;

@@ -15,6 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
+use super::super::kind::Kind;
+use super::MAX_TAKEN;
 use super::codec::{ALLOWANCE, Codec, Step, ZmtpError, frames};
 use super::core::{Core, Peer, Rejected};
 use super::inbox::Received;
@@ -201,7 +203,7 @@ impl Connection<'_> {
             if has_read {
                 self.peer.activity.set_heard(self.core.now());
             }
-            if has_read || turn.is_granted || turn.is_woken && !self.received.is_empty() {
+            if has_read || turn.is_granted || !self.received.is_empty() {
                 self.decode()?;
             }
             if turn.is_timer {
@@ -268,7 +270,6 @@ impl Connection<'_> {
     /// Decodes what was read, and delivers the messages.
     fn decode(&mut self) -> Result<(), ConnectionEnd> {
         loop {
-            // The queue of messages to the peer has capacity for the answers to all that the inbox then holds.
             self.encode()?;
             if self.deliver() {
                 break;
@@ -306,8 +307,10 @@ impl Connection<'_> {
     fn deliver(&mut self) -> bool {
         if !self.received.is_empty() {
             self.peer.activity.set_active();
+            let unsent = self.unsent();
             let inbox = &self.core.inbox;
-            inbox.push(self.peer.number, &self.peer.wake, &mut self.received);
+            let peer = self.peer;
+            inbox.push(peer.number, &peer.wake, &mut self.received, unsent);
             if self.received.is_empty() && self.received.capacity() > MAX_IDLE_CAPACITY {
                 self.received = VecDeque::new();
             }
@@ -360,6 +363,17 @@ impl Connection<'_> {
         self.timer = None;
         self.set_timer();
         Ok(())
+    }
+
+    /// Returns the number of messages that were taken from the inbox, or answered, and are not encoded yet.
+    ///
+    /// The queue to a peer that reads slowly so has capacity for the answers to all that were received from it.
+    fn unsent(&self) -> usize {
+        if self.core.kind != Kind::Router {
+            return 0;
+        }
+        let taken = MAX_TAKEN.min(self.core.queue_len() / 2);
+        self.peer.queued_output() + taken
     }
 
     /// Encodes queued messages, unless the peer does not read. Returns whether the socket is closing and the queue is

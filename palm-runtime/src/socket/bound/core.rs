@@ -123,6 +123,10 @@ impl Peer {
         outbox.is_closing && outbox.messages.is_empty()
     }
 
+    pub(super) fn queued_output(&self) -> usize {
+        lock(&self.outbox).messages.len()
+    }
+
     fn close_output(&self) {
         lock(&self.outbox).is_closing = true;
         self.wake.notify_one();

@@ -83,12 +83,16 @@ impl Inbox {
     }
 
     /// Moves messages of a connection here while they fit. `wake` is notified once more of them may fit.
+    ///
+    /// The queue may have `unsent` messages fewer than otherwise.
     pub(super) fn push(
         &self,
         connection: u64,
         wake: &Arc<Notify>,
         messages: &mut VecDeque<Received>,
+        unsent: usize,
     ) {
+        let queue_len = self.queue_len.saturating_sub(unsent);
         let mut state = self.lock();
         let InboxState {
             queues,
@@ -99,7 +103,7 @@ impl Inbox {
         let queue = queues.entry(connection).or_default();
         let had_none = queue.messages.is_empty();
         while let Some(message) = messages.front() {
-            if queue.messages.len() >= self.queue_len {
+            if queue.messages.len() >= queue_len {
                 queue.waiting = Some(wake.clone());
                 break;
             }
@@ -235,8 +239,8 @@ mod tests {
     fn connections_take_turns() {
         let inbox = Inbox::new(1000);
         let wake = Arc::default();
-        inbox.push(1, &wake, &mut messages(&[1; 40]));
-        inbox.push(2, &wake, &mut messages(&[2; 3]));
+        inbox.push(1, &wake, &mut messages(&[1; 40]), 0);
+        inbox.push(2, &wake, &mut messages(&[2; 3]), 0);
         let taken = lens(&inbox, 30);
         assert_eq!(taken[..20], [[1; 16].as_slice(), &[2; 3], &[1]].concat());
         assert_eq!(lens(&inbox, 1000), [1; 13]);
@@ -248,13 +252,13 @@ mod tests {
         let inbox = Inbox::new(10);
         let wake = Arc::default();
         let mut more = messages(&[1; 15]);
-        inbox.push(1, &wake, &mut more);
+        inbox.push(1, &wake, &mut more, 0);
         assert_eq!(more.len(), 5);
         lens(&inbox, 4);
         assert!(!is_notified(&wake));
         lens(&inbox, 1);
         assert!(is_notified(&wake));
-        inbox.push(1, &wake, &mut more);
+        inbox.push(1, &wake, &mut more, 0);
         assert!(more.is_empty());
         inbox.end(1);
         assert_eq!(lens(&inbox, 100), [1; 10]);
@@ -267,11 +271,11 @@ mod tests {
         inbox.max_bytes = 100_000;
         let (first, second) = (Arc::default(), Arc::default());
         let mut more = messages(&[1000; 100]);
-        inbox.push(1, &first, &mut more);
+        inbox.push(1, &first, &mut more, 0);
         let used = 100 - more.len();
         assert!((65..=80).contains(&used), "{used}");
         let mut other = messages(&[1000; 100]);
-        inbox.push(2, &second, &mut other);
+        inbox.push(2, &second, &mut other, 0);
         assert!((80..=90).contains(&other.len()), "{}", other.len());
         lens(&inbox, 10);
         assert!(!is_notified(&second));

@@ -38,6 +38,11 @@ use super::kind::Kind;
 use super::subscriptions::SubscriptionEvent;
 use super::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
 
+/// Messages that the owner of a ROUTER takes at once.
+///
+/// The queue to a peer has capacity for the answers to them and to those in the [`inbox`].
+pub(super) const MAX_TAKEN: usize = 64;
+
 /// Time in which a dropped socket sends its queued messages.
 const DROP_LINGER: Duration = Duration::from_secs(1);
 
