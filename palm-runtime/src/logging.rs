@@ -7,8 +7,8 @@
 //! The name is that of the component that logged the event. Outside of components it is the event's target.
 //!
 //! The environment variable `PALM_LOG` sets the level, or `RUST_LOG` if `PALM_LOG` is unset or empty. Both have the
-//! syntax of [`EnvFilter`]: `debug`, or a level for each target, `warn,my_crate=debug,palm=info`. The targets of palm's
-//! events begin with `palm`. Default: `info`. The levels are `off`, `error`, `warn`, `info`, `debug` and `trace`. A
+//! syntax of [`Targets`]: `debug`, or a level for each target, `warn,my_crate=debug,palm=info`. The targets of palm's
+//! events begin with `palm`. Directives for spans, such as `[request]=debug`, are malformed. Default: `info`. The levels are `off`, `error`, `warn`, `info`, `debug` and `trace`. A
 //! malformed filter, such as `PALM_LOG=inof`, is reported on standard error and replaced by `info`.
 //!
 //! With `PALM_LOG_FORMAT=json` each line is an object of JSON, for programs:
@@ -34,14 +34,14 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, span};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{ChronoLocal, ChronoUtc, FormatTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::trace::CurrentCall;
 
@@ -88,21 +88,22 @@ where
 }
 
 /// Returns the filter of the environment variables, and a report of a value that is probably a mistake.
-fn filter(variable: impl Fn(&'static str) -> Option<OsString>) -> (EnvFilter, Option<String>) {
+fn filter(variable: impl Fn(&'static str) -> Option<OsString>) -> (Targets, Option<String>) {
     let set = [VARIABLE, FALLBACK_VARIABLE].into_iter().find_map(|name| {
         let value = variable(name).filter(|value| !value.is_empty())?;
         Some((name, value))
     });
+    let info = || Targets::new().with_default(LevelFilter::INFO);
     let Some((name, value)) = set else {
-        return (EnvFilter::new("info"), None);
+        return (info(), None);
     };
     let value = value.to_string_lossy();
     let unreadable = |cause: String| {
         let report = format!("{name}=\"{value}\" is not a filter: {cause}; using `info`");
-        (EnvFilter::new("info"), Some(report))
+        (info(), Some(report))
     };
     for directive in value.split(',').map(str::trim) {
-        // `EnvFilter` reads a misspelt level as a target, and then logs nothing else.
+        // `Targets` reads a misspelt level as a target, and then logs nothing else.
         let is_word = directive.chars().all(|char| char.is_ascii_alphanumeric());
         if !is_word || directive.parse::<LevelFilter>().is_ok() {
             continue;
@@ -124,13 +125,14 @@ fn filter(variable: impl Fn(&'static str) -> Option<OsString>) -> (EnvFilter, Op
                 "{name}=\"{value}\" is not a level ({}): only events whose target begins with `{value}` are logged",
                 LEVELS.join(", "),
             );
-            return (EnvFilter::new(directive), Some(report));
+            return (
+                Targets::new().with_target(directive, LevelFilter::TRACE),
+                Some(report),
+            );
         }
     }
-    match EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(&value)
-    {
+    let directives: Vec<_> = value.split(',').map(str::trim).collect();
+    match directives.join(",").parse() {
         Ok(filter) => (filter, None),
         Err(error) => unreadable(error.to_string()),
     }
@@ -208,7 +210,7 @@ fn component_of<'a, S: LookupSpan<'a>>(span: SpanRef<'a, S>) -> Option<Component
 }
 
 /// Applies the level of a component that has one, and a filter to all other events.
-struct ComponentFilter(EnvFilter);
+struct ComponentFilter(Targets);
 
 impl<S> Filter<S> for ComponentFilter
 where
@@ -438,7 +440,10 @@ mod tests {
                 "`wran` is not a level, did you mean `warn`?",
             ),
             ("palm=inof", "error parsing level filter"),
-            ("palm=debug=1", "error parsing level filter"),
+            (
+                "palm=debug=1",
+                "invalid filter directive: too many '=' in filter directive, expected 0 or 1",
+            ),
         ] {
             for (palm, rust, name) in [(value, "", VARIABLE), ("", value, FALLBACK_VARIABLE)] {
                 let (filter, report) = check(palm, rust);
