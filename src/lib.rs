@@ -912,9 +912,9 @@ pub use palm_macros::interface;
 /// }
 ///
 /// # async fn example() -> palm::Result<()> {
-/// let requests = RepService::bind("tcp://127.0.0.1:5555").hooks(Lines);
+/// let requests = RepService::bind("tcp://127.0.0.1:5555");
 /// let mut server = ServerTemplate::new("lines");
-/// server.register_inbound(requests, "Rep").route("Pub");
+/// server.register_inbound(requests, "Rep").hooks(Lines).route("Pub");
 /// server.register_outbound(PubService::bind("tcp://127.0.0.1:5556"), "Pub");
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
 /// server.start().await

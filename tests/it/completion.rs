@@ -241,8 +241,8 @@ macro_rules! check_inbound {
     ($what:expr, $function:expr, $template:expr, $to:expr, $failures:expr, $($hooks:ident => $expected:expr),*) => {
         $({
             let mut template = $template;
-            let pull = PullService::bind(ANY_NAME).hooks($hooks);
-            let entry = template.register_inbound(pull, "Pull").route($to);
+            let pull = PullService::bind(ANY_NAME);
+            let entry = template.register_inbound(pull, "Pull").hooks($hooks).route($to);
             let failures: Option<&str> = $failures;
             if let Some(failures) = failures {
                 entry.failures(failures);
@@ -421,7 +421,8 @@ fn jobs_complete_through_push_pull_with_a_legacy_worker_if_the_function_is_regis
     paused(async {
         let mut template = with_push_pull();
         template
-            .register_inbound(PullService::bind(ANY_NAME).hooks(Twice), "Pull")
+            .register_inbound(PullService::bind(ANY_NAME), "Pull")
+            .hooks(Twice)
             .route("Workers");
         finish(&mut template);
         let component = template.spawn().await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use palm::part::InboundHooks;
 use palm::parts::*;
 use palm::prelude::*;
 use palm::{LinkOptions, QueueLimits, ServerTemplate, StartError};
@@ -179,6 +180,10 @@ fn limits_of_zero_are_rejected() {
     });
 }
 
+struct Unchanged;
+
+impl InboundHooks for Unchanged {}
+
 #[test]
 fn templates_that_cannot_work_are_rejected_with_all_mistakes() {
     check(async {
@@ -208,6 +213,18 @@ fn templates_that_cannot_work_are_rejected_with_all_mistakes() {
             "cannot start `shop`: 2 mistakes: (1) `Pull` has no route, so its messages would be lost; outbound \
              parts: `Pub`; (2) no route leads to `Pub`, so it would receive nothing; parts without a route: \
              `Pull`",
+        )
+        .await;
+
+        let mut deaf = template();
+        deaf.register_inbound(WorkerPullService::bind(ANY), "Results")
+            .hooks(Unchanged)
+            .route("Pub");
+        deaf.register_outbound(PubService::bind(ANY), "Pub");
+        assert_rejected(
+            deaf.spawn(),
+            "cannot start `shop`: `Results` is a part that runs no hooks: remove `.hooks(..)`, or register a part \
+             with a socket, such as a `PullService`",
         )
         .await;
 

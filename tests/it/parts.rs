@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use omq_tokio::{Options, Socket, SocketType};
-use palm::part::InboundHooks;
+use palm::component::InboundEntry;
 use palm::parts::{
     BypassSender, CacheService, Handler, PubService, PullBypassConnection, PullConnection,
     PullService, PushBypassConnection, PushConnection, PushPullService, PushService,
@@ -174,16 +174,15 @@ fn push_pull_answers_requests_with_the_results_of_workers() {
     });
 }
 
-/// Starts a component of REP, PUSH and PULL, whose only worker receives every task and answers none.
-async fn with_a_silent_worker<H: InboundHooks>(
-    rep: RepService<H>,
+/// Starts a component of REP, PUSH and PULL, whose only worker receives every task and answers none. `hooks` sets those
+/// of the REP part.
+async fn with_a_silent_worker(
+    hooks: impl FnOnce(InboundEntry<'_>),
 ) -> (ComponentHandle, Request, AbortOnDropHandle<()>) {
     let mut template = ServerTemplate::new("server");
-    let rep = rep.answer_timeout(STALLED);
-    template
-        .register_inbound(rep, "Rep")
-        .route("Workers")
-        .block(true);
+    let rep = RepService::bind(ANY).answer_timeout(STALLED);
+    let rep = template.register_inbound(rep, "Rep");
+    hooks(rep.route("Workers").block(true));
     template.register_outbound(PushPullService::bind(ANY, ANY), "Workers");
     template.register_bypass(CacheService::bind(ANY), "Cache");
     let server = spawn(template).await;
@@ -202,7 +201,7 @@ async fn with_a_silent_worker<H: InboundHooks>(
 #[test]
 fn request_whose_answer_is_lost_is_answered_at_the_answer_timeout() {
     check(async {
-        let (server, request, silent) = with_a_silent_worker(RepService::bind(ANY)).await;
+        let (server, request, silent) = with_a_silent_worker(|_| ()).await;
         let request_body = || Message::new("server.shout", "loud").encode();
         // More requests than may wait at once.
         let answers = (0..1001).map(|_| send_request(&request, request_body()));
@@ -230,8 +229,10 @@ fn request_whose_answer_is_lost_is_answered_at_the_answer_timeout() {
 fn part_with_hooks_continues_after_a_lost_answer() {
     check(async {
         let (fed, mut feedback) = mpsc::unbounded_channel();
-        let rep = RepService::bind(ANY).hooks(Words { fed });
-        let (_server, request, _silent) = with_a_silent_worker(rep).await;
+        let hooks = |rep: InboundEntry<'_>| {
+            rep.hooks(Words { fed });
+        };
+        let (_server, request, _silent) = with_a_silent_worker(hooks).await;
         for _ in 0..2 {
             let request_body = Message::new("server.shout", "two words").encode();
             assert_eq!(send_request(&request, request_body).await, "thank you");
@@ -277,7 +278,8 @@ fn hooks_of_an_inbound_part_scatter_and_receive_the_answers() {
         let (fed, mut feedback) = mpsc::unbounded_channel();
         let mut template = ServerTemplate::new("parts");
         template
-            .register_inbound(RepService::bind(ANY).hooks(Words { fed }), "Rep")
+            .register_inbound(RepService::bind(ANY), "Rep")
+            .hooks(Words { fed })
             .route("Twice")
             .block(true)
             .log(true);

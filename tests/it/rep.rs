@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use palm::callable::Emit;
+use palm::component::InboundEntry;
 use palm::part::{
     Bypass, Envelope, Inbound, InboundHooks, Inlet, OpenError, Outbound, Outlet, Running, Setup,
     Stop,
@@ -48,14 +49,19 @@ impl Outbound for Shout {
 }
 
 /// Starts a component of REP, `Shout` and PUB.
-async fn shouting<H: InboundHooks>(rep: RepService<H>, block: bool) -> (ComponentHandle, Gate) {
+async fn shouting(block: bool) -> (ComponentHandle, Gate) {
+    shouting_with(|_| (), block).await
+}
+
+/// [`shouting`] with the hooks that `hooks` sets at the REP part.
+async fn shouting_with(
+    hooks: impl FnOnce(InboundEntry<'_>),
+    block: bool,
+) -> (ComponentHandle, Gate) {
     let gate = Gate::closed();
     let mut template = ServerTemplate::new("shouting");
-    template
-        .register_inbound(rep, "Rep")
-        .route("Shout")
-        .block(block)
-        .log(true);
+    let rep = template.register_inbound(RepService::bind(ANY), "Rep");
+    hooks(rep.route("Shout").block(block).log(true));
     template
         .register_outbound(Shout { gate: gate.clone() }, "Shout")
         .route("Pub")
@@ -82,7 +88,7 @@ async fn send_request(request: &Request, function: &str, payload: &str) -> Bytes
 #[test]
 fn request_is_answered_with_the_result_if_the_route_blocks() {
     check(async {
-        let (component, gate) = shouting(RepService::bind(ANY), true).await;
+        let (component, gate) = shouting(true).await;
         let request = request_to(&component).await;
         assert_eq!(send_request(&request, "shouting.shout", "x").await, "X");
         // A slow request does not delay others.
@@ -110,7 +116,7 @@ fn request_is_answered_with_the_result_if_the_route_blocks() {
 #[test]
 fn request_is_acknowledged_if_the_route_does_not_block() {
     check(async {
-        let (component, gate) = shouting(RepService::bind(ANY), false).await;
+        let (component, gate) = shouting(false).await;
         let request = request_to(&component).await;
         assert_eq!(send_request(&request, "shouting.slow", "x").await, "1");
         gate.arrived(1).await;
@@ -153,7 +159,7 @@ fn request_without_a_result_is_answered_with_an_empty_message() {
 #[test]
 fn malformed_request_is_answered_with_a_failure() {
     check(async {
-        let (component, _) = shouting(RepService::bind(ANY), true).await;
+        let (component, _) = shouting(true).await;
         let request = request_to(&component).await;
         let at = address(component.address("rep_address").unwrap());
         let mut dealer = Dealer::connect(&at, &options()).await.unwrap();
@@ -220,7 +226,10 @@ impl InboundHooks for Decorate {
 fn hooks_shape_requests_and_replies() {
     check(async {
         let hooks = Decorate { seen: Bytes::new() };
-        let (component, _) = shouting(RepService::bind(ANY).hooks(hooks), true).await;
+        let hooks = |rep: InboundEntry<'_>| {
+            rep.hooks(hooks);
+        };
+        let (component, _) = shouting_with(hooks, true).await;
         let request = request_to(&component).await;
         assert_eq!(send_request(&request, "shouting.shout", "x").await, "<X>");
         assert_eq!(send_request(&request, "shouting.shout", "none").await, "<>");
@@ -246,7 +255,10 @@ impl InboundHooks for Nervous {
 #[test]
 fn panicking_feedback_hook_does_not_stop_other_requests() {
     check(async {
-        let (component, _) = shouting(RepService::bind(ANY).hooks(Nervous), true).await;
+        let hooks = |rep: InboundEntry<'_>| {
+            rep.hooks(Nervous);
+        };
+        let (component, _) = shouting_with(hooks, true).await;
         let request = request_to(&component).await;
         let body = Message::new("shouting.shout", "boo").encode();
         // There may be a reply.

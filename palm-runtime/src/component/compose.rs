@@ -275,10 +275,10 @@ impl AnyComponent {
             let pull = PullService::at(pull_address);
             let scatter = self.scatter();
             let mut parts = self.worker_parts()?;
-            let inbound = match scatter {
-                Some(scatter) => parts.template.register_inbound(pull.hooks(scatter), "Pull"),
-                None => parts.template.register_inbound(pull, "Pull"),
-            };
+            let mut inbound = parts.template.register_inbound(pull, "Pull");
+            if let Some(scatter) = scatter {
+                inbound = inbound.hooks(scatter);
+            }
             inbound.route("WorkerPush").failures("Pub");
             parts.finish()
         })
@@ -290,13 +290,10 @@ impl AnyComponent {
             let subscription = self.single_stream().await?;
             let scatter = self.scatter();
             let mut parts = self.worker_parts()?;
-            let inbound = match scatter {
-                Some(scatter) => {
-                    let subscription = subscription.hooks(scatter);
-                    parts.template.register_inbound(subscription, "Sub")
-                }
-                None => parts.template.register_inbound(subscription, "Sub"),
-            };
+            let mut inbound = parts.template.register_inbound(subscription, "Sub");
+            if let Some(scatter) = scatter {
+                inbound = inbound.hooks(scatter);
+            }
             inbound.route("WorkerPush").failures("Pub");
             parts.finish()
         })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::metrics::PartCounters;
 use crate::part::{
-    Binding, Bypass, ClosedPart, Inbound, Inlet, OpenError, Outbound, Outlet, Running, Setup, Stop,
+    AnyInboundHooks, Binding, Bypass, ClosedPart, Inbound, InboundHooks, Inlet, OpenError,
+    Outbound, Outlet, Running, Setup, Stop,
 };
 use crate::parts::{CacheService, WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
@@ -18,6 +19,9 @@ pub(super) struct PartRegistration {
     pub(super) role: PartRole,
     /// Whether the part only forwards messages, and never blocks its thread for long.
     pub(super) forwards_only: bool,
+    /// The hooks of an inbound part, and whether the part runs any.
+    pub(super) hooks: AnyInboundHooks,
+    pub(super) runs_hooks: bool,
     /// The addresses that the part will bind.
     pub(super) binds: Vec<Binding>,
     pub(super) block: bool,
@@ -27,11 +31,12 @@ pub(super) struct PartRegistration {
 impl PartRegistration {
     pub(super) fn inbound<P: Inbound>(part: P) -> Self {
         let (forwards_only, binds) = (part.forwards_only(), part.binds());
-        Self::new::<P>(
-            AnyPart::Inbound(ClosedPart::inbound(part)),
-            forwards_only,
-            binds,
-        )
+        let runs_hooks = part.runs_hooks();
+        let part = AnyPart::Inbound(ClosedPart::inbound(part));
+        Self {
+            runs_hooks,
+            ..Self::new::<P>(part, forwards_only, binds)
+        }
     }
 
     pub(super) fn outbound<P: Outbound>(part: P) -> Self {
@@ -58,6 +63,8 @@ impl PartRegistration {
             type_name: part_type::<P>(),
             role: PartRole::of_part::<P>(),
             forwards_only,
+            hooks: AnyInboundHooks::default(),
+            runs_hooks: false,
             binds,
             block: false,
             log: false,
@@ -165,6 +172,14 @@ impl InboundEntry<'_> {
     /// [`route`](Self::route), whose parts forward the message.
     pub fn failures(self, outbound: impl Into<String>) -> Self {
         self.entry.failures = Some(outbound.into());
+        self
+    }
+
+    /// Runs `hooks` on each message. Default: none.
+    ///
+    /// The component does not start if the part runs no hooks: those of this crate with a socket do, and `HttpService`.
+    pub fn hooks(self, hooks: impl InboundHooks) -> Self {
+        self.registration.hooks = AnyInboundHooks::new(hooks);
         self
     }
 

@@ -30,7 +30,7 @@ use crate::discovery::descriptor;
 use crate::error::{Error, Result};
 use crate::metrics::{ComponentCounters, PartCounters};
 use crate::network::{ExposedError, NetworkTrust};
-use crate::part::{OpenError, Setup, Stop};
+use crate::part::{AnyInboundHooks, OpenError, Setup, Stop};
 use crate::router;
 use crate::socket::{Kill, ReceiveBudget, SocketError};
 
@@ -112,6 +112,12 @@ impl ServerTemplate {
                 tasks.name
             ));
         }
+        for (entry, _) in parts().filter(|(_, it)| it.hooks.are_set() && !it.runs_hooks) {
+            mistakes.add(format!(
+                "`{}` is a part that runs no hooks: remove `.hooks(..)`, or register a part with a socket, such as a `PullService`",
+                entry.name
+            ));
+        }
         let bindings = parts().flat_map(|(entry, registration)| {
             let binds = registration.binds.iter().cloned();
             binds.map(|binding| (Some(entry.name.as_str()), binding))
@@ -164,6 +170,7 @@ impl ServerTemplate {
                 announced: &mut announced,
                 option: &mut option,
                 counters: part_counters.clone(),
+                hooks: AnyInboundHooks::default(),
                 functions: &mut functions,
                 described: &mut described,
             };
@@ -171,10 +178,13 @@ impl ServerTemplate {
                 part,
                 role,
                 forwards_only,
+                hooks,
                 block,
                 log,
                 ..
             } = registration;
+            let forwards_only = forwards_only && hooks.pass_on();
+            setup.hooks = hooks;
             let running = match part.open(&mut setup).await {
                 Ok(running) => running,
                 Err(source) => {

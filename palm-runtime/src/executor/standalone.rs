@@ -10,7 +10,7 @@ use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
 use crate::failure::BoxError;
 use crate::link::LinkOptions;
-use crate::part::{Envelope, Inlet, Outbound, Outlet, Setup, Stop};
+use crate::part::{AnyInboundHooks, Envelope, Inlet, Outbound, Outlet, Setup, Stop};
 use crate::queue::{QueueLimits, Sender, queue};
 use crate::socket::SocketOptions;
 
@@ -37,6 +37,7 @@ pub(crate) async fn standalone(
         announced: &mut BTreeMap::new(),
         option: &mut None,
         counters: Arc::default(),
+        hooks: AnyInboundHooks::default(),
         functions: &mut Vec::new(),
         described: &mut Vec::new(),
     };

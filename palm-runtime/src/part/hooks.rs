@@ -10,7 +10,8 @@ use crate::failure::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::method::{Emit, Outcome};
 
-/// Hooks of an inbound part in a component that is composed by hand.
+/// Hooks of an inbound part in a component that is composed by hand, set where the part is
+/// [registered](crate::component::InboundEntry::hooks).
 ///
 /// In the other components, the hooks of the user's type take this role.
 ///
@@ -48,7 +49,7 @@ use crate::method::{Emit, Outcome};
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), palm::BoxError> {
 /// let mut server = ServerTemplate::new("server");
-/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0").hooks(Words), "Rep").route("Push");
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").hooks(Words).route("Push");
 /// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
 /// let server = server.spawn().await?;
 /// let address = |key| server.address(key).expect("the part announces it");
@@ -262,13 +263,4 @@ pub trait BypassOutbound: Send + 'static {
     ///
     /// Any error that ends the part. The component then stops.
     fn run(self, sender: BypassSender) -> impl Future<Output = Result<(), BoxError>> + Send;
-}
-
-/// Hooks that send every message on unchanged.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoHooks;
-
-impl InboundHooks for NoHooks {
-    const SCATTERS: bool = false;
-    const TAKES_FEEDBACK: bool = false;
 }

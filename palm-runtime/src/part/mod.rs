@@ -9,6 +9,7 @@
 //! When the component stops, inbound parts return first. An outbound part returns once its inlet is closed and
 //! empty, which is the case after all parts upstream of it have returned. Bypasses are stopped last.
 
+mod any_hooks;
 mod bypass_sender;
 mod emit;
 mod envelope;
@@ -21,10 +22,11 @@ mod setup;
 use std::future::Future;
 
 pub use crate::stop::Stop;
+pub(crate) use any_hooks::AnyInboundHooks;
 pub use bypass_sender::BypassSender;
 pub(crate) use emit::EmitToOutlet;
 pub use envelope::Envelope;
-pub use hooks::{BypassInbound, BypassOutbound, InboundHooks, NoHooks, OutboundHooks};
+pub use hooks::{BypassInbound, BypassOutbound, InboundHooks, OutboundHooks};
 pub use inlet::Inlet;
 pub(crate) use inlet::Pace;
 pub use outlet::Outlet;
@@ -94,6 +96,12 @@ pub trait Inbound: Send + 'static {
     /// Such parts of a component share a task, in which a message passes from one to the next without waking another
     /// thread. Outbound parts share it only if all parts of the component are of this kind.
     fn forwards_only(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the part runs the hooks that it is registered with. Default: no.
+    #[doc(hidden)]
+    fn runs_hooks(&self) -> bool {
         false
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::AnyInboundHooks;
 use crate::cache::ComponentStore;
 use crate::component_state::{ComponentState, OnDemandSocket};
 use crate::context::ComponentContext;
@@ -44,6 +45,8 @@ pub struct Setup<'a> {
     /// The option that sets the address which is bound next; for errors.
     pub(crate) option: &'a mut Option<&'static str>,
     pub(crate) counters: Arc<PartCounters>,
+    /// The hooks of an inbound part.
+    pub(crate) hooks: AnyInboundHooks,
     pub(crate) functions: &'a mut Vec<Arc<FunctionCounters>>,
     /// The functions that can be called.
     pub(crate) described: &'a mut Vec<FunctionInfo>,
@@ -126,6 +129,11 @@ impl Setup<'_> {
         let address = bound.for_peers(self.advertised_host);
         self.announced.insert(key.to_owned(), address.to_string());
         address
+    }
+
+    /// Returns the hooks that the part is registered with.
+    pub(crate) fn take_hooks(&mut self) -> AnyInboundHooks {
+        std::mem::take(&mut self.hooks)
     }
 
     pub(crate) fn counters(&self) -> Arc<PartCounters> {

@@ -21,8 +21,8 @@
 //! | [`PullBypassConnection`], [`PushBypassConnection`] | bypass | PULL or PUSH, connects |
 //! | `HttpGateway` | bypass | HTTP, serves a `Gateway` |
 //!
-//! HTTP parts need the feature `http`. Inbound parts with a socket run hooks of your own
-//! ([`InboundHooks`](crate::part::InboundHooks)), which `hooks(..)` sets. For other parts, implement
+//! HTTP parts need the feature `http`. Inbound parts with a socket and `HttpService` run hooks of your own
+//! ([`InboundHooks`](crate::part::InboundHooks)), with which they are registered. For other parts, implement
 //! [`Inbound`](crate::part::Inbound), [`Outbound`](crate::part::Outbound) or [`Bypass`](crate::part::Bypass).
 
 mod bypass;

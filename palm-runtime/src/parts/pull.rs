@@ -2,12 +2,12 @@
 
 use super::context::PartContext;
 use super::link_source::{CallSource, LinkPeers, PullAndLinks};
-use super::receive_loop::{MessageIds, ReceiveLoop, passes_on};
+use super::receive_loop::{MessageIds, ReceiveLoop};
 use crate::component_state::{FollowedStreams, StreamId};
 use crate::discovery::{Endpoint, IntoAddress};
 use crate::failure::BoxError;
 use crate::part::{
-    Binding, Inbound, InboundHooks, LegacyAddress, NoHooks, OpenError, Outlet, Running, Setup,
+    AnyInboundHooks, Binding, Inbound, LegacyAddress, OpenError, Outlet, Running, Setup,
 };
 use crate::report::Role;
 use crate::socket::{Pull, SocketClosed};
@@ -35,9 +35,8 @@ use crate::socket::{Pull, SocketClosed};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct PullService<H = NoHooks> {
+pub struct PullService {
     address: LegacyAddress,
-    hooks: H,
 }
 
 impl PullService {
@@ -47,26 +46,17 @@ impl PullService {
     }
 
     pub(crate) fn at(address: LegacyAddress) -> Self {
-        Self {
-            address,
-            hooks: NoHooks,
-        }
+        Self { address }
     }
 }
 
-impl<H> PullService<H> {
-    /// Runs `hooks` on each message.
-    pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullService<G> {
-        PullService {
-            address: self.address,
-            hooks,
-        }
-    }
-}
-
-impl<H: InboundHooks> Inbound for PullService<H> {
+impl Inbound for PullService {
     fn forwards_only(&self) -> bool {
-        passes_on::<H>()
+        true
+    }
+
+    fn runs_hooks(&self) -> bool {
+        true
     }
 
     fn binds(&self) -> Vec<Binding> {
@@ -84,14 +74,9 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         let state = setup.state.clone();
         let mut calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, state));
         let opened = PartContext::new(setup);
+        let hooks = setup.take_hooks();
         Ok(Running::inbound(|outlet| async move {
-            let receive_loop = ReceiveLoop::new(
-                self.hooks,
-                MessageIds::Assigned,
-                opened.context,
-                opened.counters,
-                outlet,
-            );
+            let receive_loop = ReceiveLoop::new(opened, hooks, MessageIds::Assigned, outlet);
             receive_loop.run(&mut calls).await?;
             calls.0.pull.close().await;
             Ok(())
@@ -124,12 +109,11 @@ impl<H: InboundHooks> Inbound for PullService<H> {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct PullConnection<H = NoHooks> {
+pub struct PullConnection {
     endpoint: Endpoint,
     ids: MessageIds,
     /// The stream of tasks, for a worker, whose upstream component is the master.
     stream: Option<StreamId>,
-    hooks: H,
 }
 
 impl PullConnection {
@@ -139,7 +123,6 @@ impl PullConnection {
             endpoint: Endpoint::Static(address.into_address()),
             ids: MessageIds::Assigned,
             stream: None,
-            hooks: NoHooks,
         }
     }
 
@@ -148,7 +131,6 @@ impl PullConnection {
             endpoint,
             ids: MessageIds::Unchanged,
             stream: None,
-            hooks: NoHooks,
         }
     }
 
@@ -160,31 +142,31 @@ impl PullConnection {
     }
 }
 
-impl<H> PullConnection<H> {
-    /// Runs `hooks` on each message.
-    pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullConnection<G> {
-        PullConnection {
-            endpoint: self.endpoint,
-            ids: self.ids,
-            stream: self.stream,
-            hooks,
-        }
-    }
-}
-
-impl<H: InboundHooks> Inbound for PullConnection<H> {
+impl Inbound for PullConnection {
     fn forwards_only(&self) -> bool {
-        passes_on::<H>()
+        true
+    }
+
+    fn runs_hooks(&self) -> bool {
+        true
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let opened = PartContext::connecting(setup, &self.endpoint)?;
-        Ok(Running::inbound(|outlet| self.receive_all(opened, outlet)))
+        let hooks = setup.take_hooks();
+        Ok(Running::inbound(|outlet| {
+            self.receive_all(opened, hooks, outlet)
+        }))
     }
 }
 
-impl<H: InboundHooks> PullConnection<H> {
-    async fn receive_all(self, opened: PartContext, outlet: Outlet) -> Result<(), BoxError> {
+impl PullConnection {
+    async fn receive_all(
+        self,
+        opened: PartContext,
+        hooks: AnyInboundHooks,
+        outlet: Outlet,
+    ) -> Result<(), BoxError> {
         let address = tokio::select! {
             () = outlet.stopped() => return Ok(()),
             address = self.endpoint.locate() => address?,
@@ -193,14 +175,8 @@ impl<H: InboundHooks> PullConnection<H> {
         tracing::info!("pulling from {address}");
         let peers = pull.peers();
         let _following = self.endpoint.follow(peers.clone(), address, |_| {});
-        let state = opened.state;
-        let receive_loop = ReceiveLoop::new(
-            self.hooks,
-            self.ids,
-            opened.context,
-            opened.counters,
-            outlet,
-        );
+        let state = opened.state.clone();
+        let receive_loop = ReceiveLoop::new(opened, hooks, self.ids, outlet);
         let connected = async {
             if let Some(stream) = self.stream {
                 peers.connected().await?;

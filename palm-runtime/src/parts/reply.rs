@@ -8,7 +8,7 @@ use super::context::PartContext;
 use super::request_loop::{ANSWER_TIMEOUT, RequestLoop, RequestOutcome, RequestSource, Respond};
 use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::BoxError;
-use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Running, Setup};
+use crate::part::{AnyInboundHooks, Binding, Inbound, OpenError, Outlet, Running, Setup};
 use crate::socket::{Frames, Reply, Responder, SocketClosed};
 
 /// An inbound part that receives messages from REQ peers and answers each. Announced as `rep_address`.
@@ -58,9 +58,8 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct RepService<H = NoHooks> {
+pub struct RepService {
     address: ParsedAddress,
-    hooks: H,
     answer_timeout: Duration,
 }
 
@@ -69,13 +68,10 @@ impl RepService {
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
             address: address.into_address(),
-            hooks: NoHooks,
             answer_timeout: ANSWER_TIMEOUT,
         }
     }
-}
 
-impl<H> RepService<H> {
     /// Sets how long a request may wait for its answer after it was received. Default: 60 s.
     ///
     /// Then its peer receives `0`. A later result is sent along its route, but is not an answer any more.
@@ -87,18 +83,13 @@ impl<H> RepService<H> {
         self.answer_timeout = timeout;
         self
     }
-
-    /// Runs `hooks` on each message.
-    pub fn hooks<G: InboundHooks>(self, hooks: G) -> RepService<G> {
-        RepService {
-            address: self.address,
-            hooks,
-            answer_timeout: self.answer_timeout,
-        }
-    }
 }
 
-impl<H: InboundHooks> Inbound for RepService<H> {
+impl Inbound for RepService {
+    fn runs_hooks(&self) -> bool {
+        true
+    }
+
     fn binds(&self) -> Vec<Binding> {
         vec![Binding::new("rep_address", &self.address)]
     }
@@ -108,8 +99,9 @@ impl<H: InboundHooks> Inbound for RepService<H> {
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("rep_address", &bound);
         let opened = PartContext::new(setup);
+        let hooks = setup.take_hooks();
         Ok(Running::inbound(move |outlet| {
-            answer_all(reply, self.hooks, self.answer_timeout, opened, outlet)
+            answer_all(reply, hooks, self.answer_timeout, opened, outlet)
         }))
     }
 }
@@ -129,9 +121,8 @@ impl<H: InboundHooks> Inbound for RepService<H> {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct RepConnection<H = NoHooks> {
+pub struct RepConnection {
     endpoint: Endpoint,
-    hooks: H,
     answer_timeout: Duration,
 }
 
@@ -140,13 +131,10 @@ impl RepConnection {
     pub fn connect(address: impl IntoAddress) -> Self {
         Self {
             endpoint: Endpoint::Static(address.into_address()),
-            hooks: NoHooks,
             answer_timeout: ANSWER_TIMEOUT,
         }
     }
-}
 
-impl<H> RepConnection<H> {
     /// Sets how long a request may wait for its answer after it was received. Default: 60 s.
     ///
     /// Then its peer receives `0`. A later result is sent along its route, but is not an answer any more.
@@ -158,32 +146,28 @@ impl<H> RepConnection<H> {
         self.answer_timeout = timeout;
         self
     }
-
-    /// Runs `hooks` on each message.
-    pub fn hooks<G: InboundHooks>(self, hooks: G) -> RepConnection<G> {
-        RepConnection {
-            endpoint: self.endpoint,
-            hooks,
-            answer_timeout: self.answer_timeout,
-        }
-    }
 }
 
-impl<H: InboundHooks> Inbound for RepConnection<H> {
+impl Inbound for RepConnection {
+    fn runs_hooks(&self) -> bool {
+        true
+    }
+
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let opened = PartContext::connecting(setup, &self.endpoint)?;
+        let hooks = setup.take_hooks();
         Ok(Running::inbound(move |outlet| async move {
             let address = self.endpoint.locate().await?;
             let reply = Reply::connect(&address, &opened.options).await?;
             tracing::info!("connecting to {address} to answer its requests");
-            answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
+            answer_all(reply, hooks, self.answer_timeout, opened, outlet).await
         }))
     }
 }
 
-async fn answer_all<H: InboundHooks>(
+async fn answer_all(
     mut reply: Reply,
-    hooks: H,
+    hooks: AnyInboundHooks,
     answer_timeout: Duration,
     opened: PartContext,
     outlet: Outlet,

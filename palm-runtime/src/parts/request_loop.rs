@@ -17,7 +17,7 @@ use crate::clock;
 use crate::failure::chain;
 use crate::flow::flow_of;
 use crate::message::Message;
-use crate::part::{InboundHooks, Outlet};
+use crate::part::{AnyInboundHooks, Outlet};
 use crate::socket::{Frames, SocketClosed};
 
 /// Maximum number of requests that wait for an answer at once. Further requests wait in the socket.
@@ -64,16 +64,16 @@ pub(super) trait Respond {
     }
 }
 
-/// The request loop of an inbound part with the hooks `H`.
-pub(super) struct RequestLoop<H> {
-    pub(super) hooks: H,
+/// The request loop of an inbound part.
+pub(super) struct RequestLoop {
+    pub(super) hooks: AnyInboundHooks,
     /// Limit on the time that a request waits for its answer after it was received.
     pub(super) answer_timeout: Duration,
     pub(super) opened: PartContext,
     pub(super) outlet: Outlet,
 }
 
-impl<H: InboundHooks> RequestLoop<H> {
+impl RequestLoop {
     /// Receives requests until the component stops, and waits for the answers to those that it has.
     pub(super) async fn run<R: RequestSource>(
         mut self,
@@ -105,10 +105,11 @@ impl<H: InboundHooks> RequestLoop<H> {
                     continue;
                 }
             };
-            if H::SCATTERS {
+            if self.hooks.scatters() {
                 let context = &self.opened.context;
                 let flow = flow_of(&message);
-                let answer = scatter(&mut self.hooks, context, message, flow, &outlet, since);
+                let hooks = &mut self.hooks;
+                let answer = scatter(hooks, context, message, flow, &outlet, since);
                 let (answer, handled) = match timeout(self.answer_timeout, answer).await {
                     Ok(Ok(answer)) => (answer, RequestOutcome::Answered),
                     Ok(Err(())) => (NO_ANSWER, RequestOutcome::Failed),
@@ -148,8 +149,9 @@ impl<H: InboundHooks> RequestLoop<H> {
         if handled == RequestOutcome::Abandoned {
             return;
         }
-        handle_feedback(&mut self.hooks, &feedback);
-        let hook = AssertUnwindSafe(|| self.hooks.reply_feedback(feedback));
+        let hooks = &mut self.hooks;
+        handle_feedback(hooks, &feedback);
+        let hook = AssertUnwindSafe(|| hooks.reply_feedback(feedback));
         let (answer, handled) = match std::panic::catch_unwind(hook) {
             Ok(answer) => (answer, handled),
             Err(_) => {

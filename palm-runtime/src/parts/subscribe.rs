@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::context::PartContext;
 use super::receive_loop::{
-    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent, passes_on,
+    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent,
 };
 use crate::cache::ComponentStore;
 use crate::component_state::{ComponentState, StreamId};
@@ -22,7 +22,7 @@ use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
 use crate::link::{CANCEL_TOPIC, SUBSCRIBER, Subscription};
 use crate::message::new_id;
 use crate::metrics::PartCounters;
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Running, Setup};
+use crate::part::{AnyInboundHooks, Inbound, OpenError, Outlet, Running, Setup};
 use crate::report::Role;
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
 
@@ -53,7 +53,7 @@ use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe}
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct SubConnection<H = NoHooks> {
+pub struct SubConnection {
     endpoint: Endpoint,
     /// The topic; `None` for the name of the component that is discovered.
     previous: Option<String>,
@@ -61,7 +61,6 @@ pub struct SubConnection<H = NoHooks> {
     key: Option<String>,
     /// Set when the part is opened.
     stream: StreamId,
-    hooks: H,
 }
 
 impl SubConnection {
@@ -83,36 +82,21 @@ impl SubConnection {
             previous,
             key: None,
             stream: StreamId::default(),
-            hooks: NoHooks,
         }
     }
-}
 
-impl<H> SubConnection<H> {
     /// Announces the address of the publisher under `key` once it is known.
     pub(crate) fn announced(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Runs `hooks` on each message.
-    pub fn hooks<G: InboundHooks>(self, hooks: G) -> SubConnection<G> {
-        SubConnection {
-            endpoint: self.endpoint,
-            previous: self.previous,
-            key: self.key,
-            stream: self.stream,
-            hooks,
-        }
-    }
-}
-
-impl<H: InboundHooks> SubConnection<H> {
     /// Receives the messages of a publisher over a link.
     async fn run_linked(
         self,
         publisher: Publisher,
         opened: PartContext,
+        hooks: AnyInboundHooks,
         store: Arc<ComponentStore>,
         outlet: Outlet,
     ) -> Result<(), BoxError> {
@@ -135,7 +119,7 @@ impl<H: InboundHooks> SubConnection<H> {
         };
         let options = opened.state.links.options().clone();
         let (link, arrivals) = LinkClient::sharing(request, &opened.options, introduction, options);
-        let state = &opened.state;
+        let state = opened.state.clone();
         state.report_link(Role::Upstream, vec![topic.clone()], &link);
         state.streams.is_opening(self.stream, &link);
         let mut source = LinkTopicSource {
@@ -145,13 +129,7 @@ impl<H: InboundHooks> SubConnection<H> {
             state: state.clone(),
         };
         let mut readiness = source.in_place.subscribe();
-        let receive_loop = ReceiveLoop::new(
-            self.hooks,
-            MessageIds::Assigned,
-            opened.context,
-            opened.counters,
-            outlet,
-        );
+        let receive_loop = ReceiveLoop::new(opened, hooks, MessageIds::Assigned, outlet);
         let linger = receive_loop.linger();
         let in_place = async {
             link.opened().await;
@@ -272,9 +250,13 @@ impl MessageSource for LinkTopicSource {
     }
 }
 
-impl<H: InboundHooks> Inbound for SubConnection<H> {
+impl Inbound for SubConnection {
     fn forwards_only(&self) -> bool {
-        passes_on::<H>()
+        true
+    }
+
+    fn runs_hooks(&self) -> bool {
+        true
     }
 
     async fn open(mut self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
@@ -284,16 +266,18 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         }
         self.stream = setup.state.streams.expect(Role::Upstream, &self.endpoint);
         let store = setup.store.clone();
+        let hooks = setup.take_hooks();
         Ok(Running::inbound(|outlet| {
-            self.receive_all(opened, store, outlet)
+            self.receive_all(opened, hooks, store, outlet)
         }))
     }
 }
 
-impl<H: InboundHooks> SubConnection<H> {
+impl SubConnection {
     async fn receive_all(
         self,
         opened: PartContext,
+        hooks: AnyInboundHooks,
         store: Arc<ComponentStore>,
         outlet: Outlet,
     ) -> Result<(), BoxError> {
@@ -314,15 +298,17 @@ impl<H: InboundHooks> SubConnection<H> {
             publisher = offering => publisher,
         };
         if let Some(publisher) = publisher {
-            return self.run_linked(publisher, opened, store, outlet).await;
+            let linked = self.run_linked(publisher, opened, hooks, store, outlet);
+            return linked.await;
         }
-        self.run_subscribed(opened, store, outlet).await
+        self.run_subscribed(opened, hooks, store, outlet).await
     }
 
     /// Receives the messages of a publisher at its PUB socket.
     async fn run_subscribed(
         self,
         opened: PartContext,
+        hooks: AnyInboundHooks,
         store: Arc<ComponentStore>,
         outlet: Outlet,
     ) -> Result<(), BoxError> {
@@ -365,19 +351,14 @@ impl<H: InboundHooks> SubConnection<H> {
             publications: Vec::new(),
             counters: opened.counters.clone(),
         };
-        let receive_loop = ReceiveLoop::new(
-            self.hooks,
-            MessageIds::Assigned,
-            opened.context,
-            opened.counters,
-            outlet,
-        );
+        let state = opened.state.clone();
+        let receive_loop = ReceiveLoop::new(opened, hooks, MessageIds::Assigned, outlet);
         let in_place = async {
             peers.connected().await?;
             peers.subscribe(ready_topic(&new_id())).await?;
-            opened.state.streams.awaits_upstream(self.stream);
+            state.streams.awaits_upstream(self.stream);
             until_upstream_connected(readiness).await;
-            opened.state.streams.is_in_place(self.stream);
+            state.streams.is_in_place(self.stream);
             std::future::pending::<Result<(), SocketClosed>>().await
         };
         tokio::select! {

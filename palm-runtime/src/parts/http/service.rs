@@ -19,7 +19,7 @@ use super::super::request_loop::{
 use super::gateway::bind_http;
 use crate::failure::BoxError;
 use crate::http::{BodyMemory, BoundListener, Listener, MessageBody, problem_response};
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Running, Setup};
+use crate::part::{AnyInboundHooks, Inbound, OpenError, Outlet, Running, Setup};
 use crate::socket::{Frames, SocketClosed};
 
 /// Receives messages as the bodies of POST requests. Announced as `http_address`.
@@ -49,9 +49,8 @@ use crate::socket::{Frames, SocketClosed};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct HttpService<H = NoHooks> {
+pub struct HttpService {
     listener: Option<Listener>,
-    hooks: H,
     answer_timeout: Duration,
     service: MessageService,
     receiver: mpsc::Receiver<PostedRequest>,
@@ -83,7 +82,6 @@ impl HttpService {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
         Self {
             listener: None,
-            hooks: NoHooks,
             answer_timeout: ANSWER_TIMEOUT,
             service: MessageService {
                 sender,
@@ -92,9 +90,7 @@ impl HttpService {
             receiver,
         }
     }
-}
 
-impl<H> HttpService<H> {
     /// Sets the time until a request without an answer is answered by 504, counted from when the part reads it.
     /// Default: 60 s. A later result continues along its route.
     ///
@@ -106,24 +102,17 @@ impl<H> HttpService<H> {
         self
     }
 
-    /// Runs `hooks` on each message.
-    pub fn hooks<G: InboundHooks>(self, hooks: G) -> HttpService<G> {
-        HttpService {
-            listener: self.listener,
-            hooks,
-            answer_timeout: self.answer_timeout,
-            service: self.service,
-            receiver: self.receiver,
-        }
-    }
-
     /// Returns the tower service that receives the requests.
     pub fn service(&self) -> MessageService {
         self.service.clone()
     }
 }
 
-impl<H: InboundHooks> Inbound for HttpService<H> {
+impl Inbound for HttpService {
+    fn runs_hooks(&self) -> bool {
+        true
+    }
+
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let bound = match self.listener.clone() {
             Some(listener) => {
@@ -136,21 +125,25 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
             None => None,
         };
         let opened = PartContext::new(setup);
-        Ok(Running::inbound(|outlet| self.serve(bound, opened, outlet)))
+        let hooks = setup.take_hooks();
+        Ok(Running::inbound(|outlet| {
+            self.serve(bound, opened, hooks, outlet)
+        }))
     }
 }
 
-impl<H: InboundHooks> HttpService<H> {
+impl HttpService {
     async fn serve(
         self,
         bound: Option<BoundListener>,
         opened: PartContext,
+        hooks: AnyInboundHooks,
         outlet: Outlet,
     ) -> Result<(), BoxError> {
         let service = self.service;
         let (stop, linger) = (outlet.stop.clone(), outlet.stop.linger());
         let answering = RequestLoop {
-            hooks: self.hooks,
+            hooks,
             answer_timeout: self.answer_timeout,
             opened,
             outlet,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use backlog::{BacklogItem, ReceiveBacklog};
 use bytes::Bytes;
 
+use super::context::PartContext;
 use crate::clock;
 use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
@@ -25,7 +26,7 @@ use crate::flow::FlowCache;
 use crate::message::{Batch, Message, Split};
 use crate::method::Emit;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
+use crate::part::{AnyInboundHooks, BATCH, EmitToOutlet, Envelope, Outlet};
 use crate::queue::Queued;
 use crate::socket::SocketClosed;
 
@@ -44,9 +45,9 @@ pub(in crate::parts) enum MessageIds {
     Unchanged,
 }
 
-/// The receive loop of an inbound part with the hooks `H`.
-pub(in crate::parts) struct ReceiveLoop<H> {
-    hooks: H,
+/// The receive loop of an inbound part.
+pub(in crate::parts) struct ReceiveLoop {
+    hooks: AnyInboundHooks,
     ids: MessageIds,
     context: Arc<ComponentContext>,
     counters: Arc<PartCounters>,
@@ -59,19 +60,18 @@ pub(in crate::parts) struct ReceiveLoop<H> {
     state: Option<Arc<ComponentState>>,
 }
 
-impl<H: InboundHooks> ReceiveLoop<H> {
+impl ReceiveLoop {
     pub(in crate::parts) fn new(
-        hooks: H,
+        opened: PartContext,
+        hooks: AnyInboundHooks,
         ids: MessageIds,
-        context: Arc<ComponentContext>,
-        counters: Arc<PartCounters>,
         outlet: Outlet,
     ) -> Self {
         Self {
             hooks,
             ids,
-            context,
-            counters,
+            context: opened.context,
+            counters: opened.counters,
             outlet,
             flows: FlowCache::default(),
             backlog: ReceiveBacklog::default(),
@@ -182,7 +182,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
 
     /// Returns whether messages are sent unchanged, so that batches need not be split.
     fn passes_on(&self) -> bool {
-        passes_on::<H>() && !self.outlet.block
+        self.hooks.pass_on() && !self.outlet.block
     }
 
     /// Adds received messages to the backlog, or to `next` if all of them can be sent at once, up to `max` messages.
@@ -336,7 +336,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
             }
             return self.envelopes.push(Envelope::new(message, flow, since));
         }
-        let answer = if H::SCATTERS {
+        let answer = if self.hooks.scatters() {
             let hooks = &mut self.hooks;
             match scatter(hooks, &self.context, message, flow, &self.outlet, since).await {
                 Ok(answer) => answer,
@@ -355,13 +355,8 @@ impl<H: InboundHooks> ReceiveLoop<H> {
     }
 }
 
-/// Returns whether the hooks leave messages unchanged.
-pub(in crate::parts) const fn passes_on<H: InboundHooks>() -> bool {
-    !H::SCATTERS && !H::TAKES_FEEDBACK
-}
-
 /// Runs the hook `handle_feedback`, and logs a panic.
-pub(in crate::parts) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) {
+pub(in crate::parts) fn handle_feedback(hooks: &mut AnyInboundHooks, feedback: &Bytes) {
     let hook = AssertUnwindSafe(|| hooks.handle_feedback(feedback));
     if std::panic::catch_unwind(hook).is_err() {
         tracing::error!("`handle_feedback` panicked");
@@ -371,8 +366,8 @@ pub(in crate::parts) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback
 /// Runs the hook `scatter`, and sends the messages that it emits and then the remaining completion weight.
 ///
 /// Returns the answer to the last of them. A message that is done is sent on without the hook.
-pub(in crate::parts) async fn scatter<H: InboundHooks>(
-    hooks: &mut H,
+pub(in crate::parts) async fn scatter(
+    hooks: &mut AnyInboundHooks,
     context: &Arc<ComponentContext>,
     mut message: Message,
     flow: Flow,
@@ -423,9 +418,11 @@ mod tests {
 
     use super::*;
     use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
+    use crate::link::LinkOptions;
     use crate::link::PeerKey;
-    use crate::part::{NoHooks, Stop};
+    use crate::part::Stop;
     use crate::queue::{QueueLimits, Receiver, queue};
+    use crate::socket::SocketOptions;
 
     /// Returns the events that a test has put in.
     #[derive(Clone, Default)]
@@ -537,13 +534,14 @@ mod tests {
             cache: Cache::local(Arc::new(store)),
             cancellations: Arc::default(),
         };
-        let receive_loop = ReceiveLoop::new(
-            NoHooks,
-            MessageIds::Assigned,
-            Arc::new(context),
-            Arc::default(),
-            outlet,
-        );
+        let opened = PartContext {
+            options: SocketOptions::default(),
+            context: Arc::new(context),
+            state: Arc::new(ComponentState::new(LinkOptions::default())),
+            counters: Arc::default(),
+        };
+        let hooks = AnyInboundHooks::default();
+        let receive_loop = ReceiveLoop::new(opened, hooks, MessageIds::Assigned, outlet);
         let script = Script::default();
         let mut source = script.clone();
         Running {

@@ -10,7 +10,9 @@ use crate::failure::BoxError;
 use crate::link::inbound::InboundEvent;
 use crate::message::Message;
 use crate::metrics::PartCounters;
-use crate::part::{Binding, Inbound, LegacyAddress, NoHooks, OpenError, Outlet, Running, Setup};
+use crate::part::{
+    AnyInboundHooks, Binding, Inbound, LegacyAddress, OpenError, Outlet, Running, Setup,
+};
 use crate::parts::context::PartContext;
 use crate::parts::link_source::{LinkPeers, PullAndLinks};
 use crate::parts::pending_replies::PendingReplies;
@@ -82,17 +84,13 @@ pub(in crate::parts) async fn receive_results(
         source: PullAndLinks::new(pull, linked, LinkPeers::Workers, opened.state.clone()),
         replies,
     };
-    let receive_loop = ReceiveLoop::new(
-        NoHooks,
-        MessageIds::Unchanged,
-        opened.context,
-        opened.counters,
-        outlet,
-    )
-    .for_results(opened.state.clone());
+    let state = opened.state.clone();
+    let hooks = AnyInboundHooks::default();
+    let receive_loop =
+        ReceiveLoop::new(opened, hooks, MessageIds::Unchanged, outlet).for_results(state.clone());
     let stopping = async {
         component.stopped().await;
-        opened.state.outstanding.done(&component).await;
+        state.outstanding.done(&component).await;
         token.cancel();
     };
     let (result, ()) = tokio::join!(receive_loop.run(&mut source), stopping);

@@ -23,7 +23,7 @@ impl Archive {
 
 fn main() {
     let mut server = ServerTemplate::new("lines");
-    let requests = RepService::bind("tcp://127.0.0.1:5555").hooks(Lines);
-    server.register_inbound(requests, "Rep").route("Archive");
+    let requests = RepService::bind("tcp://127.0.0.1:5555");
+    server.register_inbound(requests, "Rep").hooks(Lines).route("Archive");
     server.register_outbound(Handler::new(Archive), "Archive");
 }
