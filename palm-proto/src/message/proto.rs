@@ -691,11 +691,44 @@ pub struct LinkHeader {
     /// The report that is asked for is to contain recent calls.
     #[prost(bool, tag = "27")]
     pub wants_calls: bool,
+    /// A request of an operator, which a master passes on to its worker. Sent from version 6 on, as are `reply` and
+    /// `concurrency`.
+    #[prost(message, optional, tag = "28")]
+    pub request: ::core::option::Option<LinkRequest>,
+    /// The reply of a worker to `request`.
+    #[prost(message, optional, tag = "29")]
+    pub reply: ::core::option::Option<LinkReply>,
+    /// How many tasks a worker runs at once, if it is not the number of its `hello` any more. 0: that number.
+    #[prost(uint32, tag = "30")]
+    pub concurrency: u32,
+}
+/// A request of an operator to a worker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkRequest {
+    /// The number of the request in this session, from 1 on.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The verb, such as `drain`.
+    #[prost(string, tag = "2")]
+    pub verb: ::prost::alloc::string::String,
+    /// The payload of the verb.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub payload: ::prost::bytes::Bytes,
+}
+/// The reply to a `LinkRequest`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkReply {
+    /// The number of the request.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// What the verb replies. Empty: the worker does not know the verb.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub payload: ::prost::bytes::Bytes,
 }
 /// Introduces the connecting side.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinkHello {
-    /// The highest version of links that the sender speaks: 5.
+    /// The highest version of links that the sender speaks: 6.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The sender's role: `worker`, `client` or `subscriber`.
@@ -861,6 +894,97 @@ pub struct DrainReply {
     /// How long the component may take to drain, in milliseconds.
     #[prost(uint64, tag = "2")]
     pub drain_limit_ms: u64,
+}
+/// The payload of the verb `forward`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardRequest {
+    /// The name of the worker, or its instance as 16 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub worker: ::prost::alloc::string::String,
+    /// The verb that the worker is to handle: `drain` or `configure`.
+    #[prost(string, tag = "2")]
+    pub verb: ::prost::alloc::string::String,
+    /// The payload of the verb.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub payload: ::prost::bytes::Bytes,
+}
+/// The reply to the verb `forward`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardReply {
+    /// What the worker has replied, unless there is a failure.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub payload: ::prost::bytes::Bytes,
+    /// Why the worker has not replied.
+    #[prost(message, optional, tag = "2")]
+    pub failure: ::core::option::Option<ForwardFailure>,
+}
+/// Why a worker has not replied to a request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardFailure {
+    /// The kind. An unknown number counts as TIMEOUT.
+    #[prost(enumeration = "forward_failure::Kind", tag = "1")]
+    pub kind: i32,
+    /// The reason, as text for people.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `ForwardFailure`.
+pub mod forward_failure {
+    /// The kind of failure.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// The worker has not replied in time.
+        Timeout = 0,
+        /// No worker has the name or instance.
+        Unknown = 1,
+        /// Several workers have the name.
+        Ambiguous = 2,
+        /// The worker does not know the request.
+        Unsupported = 3,
+        /// The worker is not connected, or has left or was lost before it replied.
+        Gone = 4,
+        /// Too many requests to the worker have no reply yet.
+        Busy = 5,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Timeout => "TIMEOUT",
+                Self::Unknown => "UNKNOWN",
+                Self::Ambiguous => "AMBIGUOUS",
+                Self::Unsupported => "UNSUPPORTED",
+                Self::Gone => "GONE",
+                Self::Busy => "BUSY",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "TIMEOUT" => Some(Self::Timeout),
+                "UNKNOWN" => Some(Self::Unknown),
+                "AMBIGUOUS" => Some(Self::Ambiguous),
+                "UNSUPPORTED" => Some(Self::Unsupported),
+                "GONE" => Some(Self::Gone),
+                "BUSY" => Some(Self::Busy),
+                _ => None,
+            }
+        }
+    }
 }
 /// The state of a component at one moment: the reply to the verb `inspect`. README.md has the rules.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1275,6 +1399,12 @@ pub struct WorkerReport {
     /// Whether the header that asked for the report had `wants_calls`.
     #[prost(bool, tag = "18")]
     pub has_calls: bool,
+    /// How many tasks the worker now asks for besides those that it runs.
+    #[prost(uint64, optional, tag = "19")]
+    pub prefetch: ::core::option::Option<u64>,
+    /// The level at which the worker logs, as the setting `log_level`.
+    #[prost(string, tag = "20")]
+    pub log_level: ::prost::alloc::string::String,
 }
 /// A call that a component remembers because it was slow, failed, or is part of a sampled trace.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

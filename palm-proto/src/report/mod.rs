@@ -300,6 +300,10 @@ pub struct Worker {
     pub concurrency: u32,
     /// Tasks that the worker has and has not begun.
     pub prefetched: u64,
+    /// How many tasks the worker now asks for besides those that it runs; `None` if it is of an earlier version.
+    pub prefetch: Option<u64>,
+    /// The level at which the worker logs, as the setting `log_level`; empty if it is of an earlier version.
+    pub log_level: String,
     /// Calls that run.
     pub running: u64,
     /// Results that the master has not acknowledged.
@@ -344,6 +348,8 @@ impl Worker {
             uptime: Duration::ZERO,
             concurrency: 0,
             prefetched: 0,
+            prefetch: None,
+            log_level: String::new(),
             running: 0,
             results: 0,
             calls: 0,

@@ -37,6 +37,8 @@ fn worker() -> Worker {
         uptime: Duration::from_micros(5),
         concurrency: 6,
         prefetched: 7,
+        prefetch: Some(0),
+        log_level: "debug".to_owned(),
         running: 8,
         results: 9,
         calls: 10,

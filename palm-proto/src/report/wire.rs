@@ -335,6 +335,8 @@ impl Worker {
             recent: self.recent.iter().map(RecentCall::to_wire).collect(),
             late: self.late,
             has_calls: false,
+            prefetch: self.prefetch,
+            log_level: self.log_level.clone(),
         }
     }
 
@@ -348,6 +350,8 @@ impl Worker {
             uptime: Duration::from_micros(wire.uptime_us),
             concurrency: wire.concurrency,
             prefetched: wire.prefetched,
+            prefetch: wire.prefetch,
+            log_level: wire.log_level,
             running: wire.running,
             results: wire.results,
             calls: wire.calls,
