@@ -199,6 +199,9 @@ impl Dispatch {
                 worker.load = worker.load.saturating_sub(tasks);
                 worker.progress = now;
                 worker.is_stalled = false;
+                if worker.load <= worker.concurrency {
+                    worker.former_concurrency = 0;
+                }
             });
         }
     }

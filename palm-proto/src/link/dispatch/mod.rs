@@ -257,6 +257,7 @@ impl Dispatch {
             name: name.clone(),
             class: table.add(functions),
             concurrency: concurrency as usize,
+            former_concurrency: 0,
             lent_slots: 0,
             load: 0,
             credit: 0,
@@ -317,6 +318,19 @@ impl Dispatch {
         let worker = self.workers.get(&key);
         if worker.is_some_and(|worker| worker.lent_slots != tasks) {
             self.change(key, |worker| worker.lent_slots = tasks);
+        }
+    }
+
+    /// Sets the number of tasks that a worker runs at once, if it is not the number that it connected with any more.
+    pub fn set_concurrency(&mut self, key: WorkerKey, tasks: u32) {
+        let tasks = tasks as usize;
+        let worker = self.workers.get(&key);
+        if worker.is_some_and(|worker| worker.concurrency != tasks) {
+            self.change(key, |worker| {
+                let before = worker.concurrency.max(worker.former_concurrency);
+                worker.former_concurrency = before;
+                worker.concurrency = tasks;
+            });
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) struct WorkerState {
     pub(super) class: ClassId,
     /// Number of tasks that the worker runs at once; 0 if unknown.
     pub(super) concurrency: usize,
+    /// The largest number before, if the worker may still run tasks that it began at that time.
+    pub(super) former_concurrency: usize,
     /// Number of its tasks whose methods wait for inner calls: the worker runs as many additional tasks.
     pub(super) lent_slots: usize,
     /// Number of tasks that are assigned to the worker.
@@ -41,6 +43,14 @@ impl WorkerState {
         match self.concurrency {
             0 => 0,
             concurrency => concurrency + self.lent_slots,
+        }
+    }
+
+    /// Returns how many of its oldest tasks the worker may have begun; 0 if unknown.
+    pub(super) fn begun(&self) -> usize {
+        match self.concurrency {
+            0 => 0,
+            concurrency => concurrency.max(self.former_concurrency) + self.lent_slots,
         }
     }
 

@@ -53,10 +53,11 @@ impl Dispatch {
             return;
         };
         let (name, class) = (worker.name.clone(), worker.class);
-        let (concurrency, exclusive) = (worker.runs(), worker.exclusive_task);
+        let (begun, exclusive) = (worker.begun(), worker.exclusive_task);
         self.change(key, |worker| {
             worker.is_connected = false;
             worker.lent_slots = 0;
+            worker.former_concurrency = 0;
             worker.load = 0;
             worker.exclusive_task = None;
             worker.is_reserved = false;
@@ -81,9 +82,9 @@ impl Dispatch {
             }
         }
         assigned.sort_unstable();
-        let begun = match concurrency {
+        let begun = match begun {
             0 => assigned.len(),
-            concurrency => concurrency,
+            begun => begun,
         };
         for (index, (_, id)) in assigned.into_iter().enumerate() {
             let is_begun = exclusive.map_or(index < begun, |task| task == id);

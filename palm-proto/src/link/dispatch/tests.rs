@@ -1128,6 +1128,46 @@ fn worker_with_lent_slots_begins_as_many_further_tasks() {
 }
 
 #[test]
+fn worker_with_another_concurrency_begins_as_many_tasks() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 9);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.passed(STALL_TIMEOUT);
+    rig.call("work", 3);
+    assert_eq!(rig.assigned(), [], "the worker has stalled");
+    rig.set_concurrency(0, 3);
+    assert_eq!(rig.assigned(), [(0, 2), (0, 3)]);
+    rig.set_concurrency(0, 1);
+    assert_eq!(rig.assigned(), []);
+}
+
+#[test]
+fn tasks_begun_before_the_concurrency_was_lowered_count_the_loss_of_their_worker() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 3, 9);
+    rig.call("work", 4);
+    assert_eq!(rig.assigned().len(), 4);
+    rig.set_concurrency(0, 1);
+    rig.lost(0);
+    let failed = |rig: &Rig, id| rig.tasks[&id].failed_deliveries.len();
+    assert_eq!([1, 2, 3, 4].map(|id| failed(&rig, id)), [1, 1, 1, 0]);
+    // A worker that has no more tasks than its concurrency began the others since.
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 3, 9);
+    rig.call("work", 4);
+    assert_eq!(rig.assigned().len(), 4);
+    rig.set_concurrency(0, 1);
+    for id in 1..=3 {
+        assert!(rig.done(0, id));
+    }
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 5)]);
+    rig.lost(0);
+    assert_eq!([4, 5].map(|id| failed(&rig, id)), [1, 0]);
+}
+
+#[test]
 fn stalled_worker_prefetches_no_tasks() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 2, 4);
@@ -1362,6 +1402,11 @@ enum Step {
     Rejoin {
         worker: usize,
     },
+    /// The worker runs another number of tasks at once from now on.
+    Resize {
+        worker: usize,
+        concurrency: u32,
+    },
     Forget {
         worker: usize,
     },
@@ -1397,6 +1442,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (worker.clone(), task.clone()).prop_map(|(worker, task)| Step::Return { worker, task }),
         3 => (worker.clone(), 0..3_usize).prop_map(|(worker, loss)| Step::Lose { worker, loss }),
         1 => worker.clone().prop_map(|worker| Step::Rejoin { worker }),
+        1 => (worker.clone(), 1..5_u32)
+            .prop_map(|(worker, concurrency)| Step::Resize { worker, concurrency }),
         1 => worker.clone().prop_map(|worker| Step::Forget { worker }),
         1 => (worker, task).prop_map(|(worker, task)| Step::Late { worker, task }),
         1 => (0..6000_u64).prop_map(|milliseconds| Step::Tick { milliseconds }),
@@ -1415,6 +1462,8 @@ struct ModelWorker {
     key: WorkerKey,
     list: &'static [&'static str],
     concurrency: usize,
+    /// The largest concurrency since the worker last had no more tasks than it runs at once.
+    former_concurrency: usize,
     credit: u64,
     is_connected: bool,
     /// The worker's tasks, in the order of their assignment.
@@ -1422,6 +1471,14 @@ struct ModelWorker {
     /// The tasks that the worker had when it was lost.
     before: Vec<TaskId>,
     exclusive_task: Option<TaskId>,
+}
+
+impl ModelWorker {
+    fn has_finished(&mut self) {
+        if self.assigned.len() <= self.concurrency {
+            self.former_concurrency = 0;
+        }
+    }
 }
 
 /// A model of the expected state, alongside the dispatch.
@@ -1478,6 +1535,7 @@ impl Model {
             key: self.last_key,
             list,
             concurrency: concurrency as usize,
+            former_concurrency: 0,
             credit,
             is_connected: true,
             assigned: Vec::new(),
@@ -1561,6 +1619,9 @@ impl Model {
         if is_new {
             self.end(number);
         }
+        if is_new && has_task {
+            self.workers[index].has_finished();
+        }
     }
 
     fn lose(&mut self, index: usize, loss: WorkerLoss, failed: Vec<FailedTask>) {
@@ -1571,8 +1632,9 @@ impl Model {
         worker.before.extend(&assigned);
         let begun = match worker.concurrency {
             0 => assigned.len(),
-            concurrency => concurrency,
+            concurrency => concurrency.max(worker.former_concurrency),
         };
+        worker.former_concurrency = 0;
         let mut failures = BTreeSet::new();
         for (position, id) in assigned.iter().enumerate() {
             let number = self.numbers[id];
@@ -1638,8 +1700,9 @@ impl Model {
                 for id in &assigned[..counted] {
                     self.end(self.numbers[id]);
                 }
-                if counted == 0 {
-                    self.finish(index, first);
+                match counted {
+                    0 => self.finish(index, first),
+                    _ => self.workers[index].has_finished(),
                 }
             }
             Step::Return { worker, task } => {
@@ -1669,6 +1732,19 @@ impl Model {
                 self.workers[index].is_connected = true;
                 let worker = &self.workers[index];
                 self.rig.connect(worker.key, worker.list, 0, worker.credit);
+            }
+            Step::Resize {
+                worker,
+                concurrency,
+            } => {
+                let Some(index) = at(worker) else { return };
+                let worker = &mut self.workers[index];
+                if worker.concurrency > 0 {
+                    self.rig.set_concurrency(worker.key, concurrency);
+                    let before = worker.concurrency.max(worker.former_concurrency);
+                    worker.former_concurrency = before;
+                    worker.concurrency = concurrency as usize;
+                }
             }
             Step::Forget { worker } => {
                 let Some(index) = at(worker) else { return };
