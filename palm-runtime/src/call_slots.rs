@@ -8,6 +8,8 @@
 //! An executor publishes the [`Scope`] of the call that it polls in a thread-local. A client's [`LendWhilePending`] or
 //! [`SlotLoan`] looks there whether it calls the component that runs it. Calls from spawned tasks or other threads are
 //! not recognised.
+//!
+//! [`CallSlots`] also has how many tasks a worker prefetches, because credit follows both numbers.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -25,6 +27,14 @@ thread_local! {
     static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }
 
+/// How many tasks a worker prefetches besides those that it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prefetch {
+    /// As many as the worker finishes in 10 ms, up to 1000, and none if a task takes longer.
+    Measured,
+    Fixed(u64),
+}
+
 /// The slots for the calls of a component: how many there are, and how many of them calls have lent.
 #[derive(Debug, Default)]
 pub(crate) struct CallSlots(watch::Sender<SlotCounts>);
@@ -37,9 +47,21 @@ pub(crate) struct SlotCounts {
     /// How many an operator has allowed since.
     changed: Option<usize>,
     pub(crate) lent: u32,
+    /// How many tasks are prefetched for the slots, if the component is a worker with a link.
+    pub(crate) prefetch: Option<Prefetch>,
+}
+
+impl SlotCounts {
+    /// Returns how many calls may run at once, besides those that have lent their slots.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.changed.unwrap_or(self.initial)
+    }
 }
 
 impl CallSlots {
+    /// The largest fixed number of tasks that an operator lets a worker prefetch.
+    pub(crate) const MAX_FIXED_PREFETCH: u64 = 1_000_000;
+
     /// The most calls that may run at once.
     pub(crate) const MAX_CONCURRENCY: usize = 1_000_000;
 
@@ -55,8 +77,17 @@ impl CallSlots {
 
     /// Returns how many calls may run at once.
     pub(crate) fn concurrency(&self) -> usize {
-        let slots = *self.0.borrow();
-        slots.changed.unwrap_or(slots.initial)
+        self.0.borrow().concurrency()
+    }
+
+    /// Returns how many tasks are prefetched; `None` if the component is not a worker with a link.
+    pub(crate) fn prefetch(&self) -> Option<Prefetch> {
+        self.0.borrow().prefetch
+    }
+
+    /// Sets how many tasks are prefetched.
+    pub(crate) fn set_prefetch(&self, prefetch: Prefetch) {
+        self.0.send_modify(|slots| slots.prefetch = Some(prefetch));
     }
 
     /// Changes how many calls may run at once. Running calls are not affected.

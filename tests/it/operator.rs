@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use palm::inspect::{Operator, OperatorError};
+use palm::inspect::{Operator, OperatorError, WorkerFailure};
 use palm::prelude::*;
+use palm::report::{EdgeState, Role};
 
 use super::setup::{ANY, Gate, check, connect, finally, soon};
 
@@ -141,5 +142,142 @@ fn operator_learns_why_a_component_does_not_answer() {
             panic!("{error:?}");
         };
         assert!(reason.contains("connection refused"), "{reason}");
+    });
+}
+
+/// A worker whose method waits for a gate.
+struct GatedHand(Gate);
+
+#[palm::worker(server = "master")]
+impl GatedHand {
+    #[palm::method]
+    async fn wait(&self, text: String) -> String {
+        self.0.pass().await;
+        text
+    }
+}
+
+#[test]
+fn worker_is_configured_through_its_master_which_reports_the_effect() {
+    check(async {
+        let gate = Gate::closed();
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let worker = GatedHand(gate.clone()).connect(master.db_address());
+        let worker = worker.name("hand").concurrency(1).prefetch(2);
+        let worker = worker.spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let calls = (0..20).map(|number| number.to_string());
+        let answers = tokio::spawn(client.job(GatedHand::WAIT, calls).collect::<Vec<_>>());
+        let edge = async || {
+            let report = master.report().await;
+            report.edges_of(Role::Worker).next().unwrap().clone()
+        };
+        let has = async |tasks: u64| {
+            let has_them = async {
+                while edge().await.waiting.messages != tasks {
+                    tokio::task::yield_now().await;
+                }
+            };
+            finally("the tasks of the worker", has_them).await;
+        };
+        gate.arrived(1).await;
+        has(3).await;
+        let operator = operator(master.db_address()).await.worker("hand");
+        let settings = operator.settings().await.unwrap();
+        let initial = [
+            ("concurrency", "1"),
+            ("drain_limit", "10s"),
+            ("log_level", "default"),
+            ("prefetch", "2"),
+        ];
+        let settings: Vec<_> = settings.iter().map(|(name, it)| (&**name, &**it)).collect();
+        assert_eq!(settings, initial);
+
+        // The worker runs and requests as many more tasks.
+        let more = [
+            ("concurrency", "3"),
+            ("prefetch", "4"),
+            ("log_level", "warn"),
+        ];
+        let settings = operator.configure(more).await.unwrap();
+        assert_eq!(
+            (&*settings["concurrency"], &*settings["prefetch"]),
+            ("3", "4")
+        );
+        gate.arrived(3).await;
+        has(7).await;
+        let reported = async {
+            loop {
+                // The worker reports once a second.
+                match edge().await.worker {
+                    Some(hand) if (hand.running, hand.prefetched) == (3, 4) => break hand,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let hand = finally("the report of the worker", reported).await;
+        assert_eq!((hand.concurrency, hand.prefetch), (3, Some(4)));
+        assert_eq!(hand.log_level, "warn");
+
+        let error = operator.configure([("prefetch", "all")]).await.unwrap_err();
+        assert!(matches!(error, OperatorError::Settings { .. }), "{error:?}");
+
+        // Credit is not revoked: the worker requests no further tasks until it has fewer than that.
+        let less = [("concurrency", "1"), ("prefetch", "0")];
+        operator.configure(less).await.unwrap();
+        gate.open();
+        let answers = soon("the answers", answers).await.unwrap();
+        assert_eq!(answers.into_iter().filter(Result::is_ok).count(), 20);
+        worker.shutdown().await.unwrap();
+        master.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn worker_is_drained_through_its_master_which_shows_it() {
+    check(async {
+        let gate = Gate::closed();
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let worker = |name: &str| {
+            let worker = GatedHand(gate.clone()).connect(master.db_address());
+            worker.name(name).concurrency(1).prefetch(3).spawn()
+        };
+        let first = worker("first").await.unwrap();
+        let second = worker("second").await.unwrap();
+        let client = connect("master", &master).await;
+        let calls = (0..8).map(|number| number.to_string());
+        let answers = tokio::spawn(client.job(GatedHand::WAIT, calls).collect::<Vec<_>>());
+        gate.arrived(2).await;
+        let operator = operator(master.db_address()).await;
+        let unknown = Operator::connect(master.db_address()).await.unwrap();
+        let error = unknown.worker("third").drain().await.unwrap_err();
+        let OperatorError::Worker { failure, reason } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(*failure, WorkerFailure::Unknown);
+        assert!(reason.contains("`first`, `second`"), "{reason}");
+
+        let operator = operator.worker("first");
+        let draining = operator.drain().await.unwrap();
+        assert_eq!(draining.limit(), Duration::from_secs(10));
+        let mut states = Vec::new();
+        let ended = draining.ended(|report| {
+            let edge = draining.worker(report).unwrap();
+            states.push((edge.state, edge.waiting.messages));
+            // It returns what it has not begun, and runs one call.
+            if edge.state == EdgeState::Draining && edge.waiting.messages == 1 {
+                gate.open();
+            }
+        });
+        finally("the end of the worker", ended).await;
+        assert!(states.contains(&(EdgeState::Draining, 1)), "{states:?}");
+        soon("the handle", first.join()).await.unwrap();
+        let answers = soon("the answers", answers).await.unwrap();
+        assert_eq!(answers.into_iter().filter(Result::is_ok).count(), 8);
+        let report = master.report().await;
+        let workers: Vec<_> = report.edges_of(Role::Worker).map(|it| &*it.name).collect();
+        assert_eq!(workers, ["second"]);
+        second.shutdown().await.unwrap();
+        master.shutdown().await.unwrap();
     });
 }

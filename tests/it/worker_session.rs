@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use palm::ComponentHandle;
+use palm::inspect::{Operator, OperatorError, WorkerFailure};
 use palm::prelude::*;
 use palm::socket::{Dealer, Frames, Request, Router};
 use palm::testing::Restartable;
@@ -18,7 +19,7 @@ use super::setup::{
     ANY, Gate, STALLED, address, check, connect, eventually, options, soon, unbound,
 };
 
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 const CANCEL_TOPIC: &str = "\0palm.cancel";
 
 #[derive(Clone)]
@@ -514,5 +515,86 @@ fn client_reads_the_descriptor_of_a_component_once() {
         assert_eq!(master.read, ["palm"]);
         let descriptor = client.descriptor().unwrap();
         assert_eq!(descriptor.kind, "master");
+    });
+}
+
+/// Returns why the worker called `name` cannot be drained.
+async fn undrained(master: &ComponentHandle, name: &str) -> (WorkerFailure, String) {
+    let operator = Operator::connect(master.db_address()).await.unwrap();
+    let operator = operator.worker(name);
+    let error = soon("the error", operator.drain()).await.unwrap_err();
+    let OperatorError::Worker { failure, reason } = error else {
+        panic!("{error:?}");
+    };
+    (failure, reason)
+}
+
+#[test]
+fn operator_learns_why_a_worker_of_another_version_is_not_drained() {
+    check(async {
+        let master = master().await;
+        let named = |version, name: &str| LinkHello {
+            name: name.to_owned(),
+            ..worker_of(version)
+        };
+        let (mut old, _) = RawPeer::open(&master, named(5, "old")).await;
+        let (mut silent, _) = RawPeer::open(&master, named(VERSION, "silent")).await;
+        let (failure, reason) = undrained(&master, "old").await;
+        assert_eq!(failure, WorkerFailure::Unsupported);
+        assert!(reason.contains("an earlier version of palm"), "{reason}");
+        let (failure, reason) = undrained(&master, "silent").await;
+        assert_eq!(failure, WorkerFailure::Timeout);
+        assert!(reason.contains("has not replied"), "{reason}");
+        let request = |header: &LinkHeader, _: &Frames| header.request.clone();
+        let request = silent.receive_until(request).await;
+        assert_eq!((request.number, &*request.verb), (1, "drain"));
+        // The next request is another one. The worker leaves instead of a reply.
+        let leaves = async {
+            let next = |header: &LinkHeader, _: &Frames| {
+                let request = header.request.as_ref()?;
+                (request.number == 2).then_some(())
+            };
+            silent.receive_until(next).await;
+            let closed = LinkHeader {
+                closed: true,
+                ..silent.header()
+            };
+            silent.send(closed).await;
+        };
+        let ((failure, _), ()) = tokio::join!(undrained(&master, "silent"), leaves);
+        assert_eq!(failure, WorkerFailure::Gone);
+        let (failure, reason) = undrained(&master, "silent").await;
+        assert_eq!(failure, WorkerFailure::Unknown);
+        assert!(reason.contains("there are `old`"), "{reason}");
+        let answered = LinkHeader {
+            answer: true,
+            ..old.header()
+        };
+        old.send(answered).await;
+        old.receive_until(|_, _| Some(())).await;
+        let was_asked = old.received.iter().any(|(it, _)| it.request.is_some());
+        assert!(!was_asked, "an earlier version is sent no request");
+    });
+}
+
+#[test]
+fn operator_learns_that_workers_without_a_link_have_no_names() {
+    check(async {
+        let master = master().await;
+        let address = |key| master.address(key).unwrap().to_owned();
+        let hand = Hand::new();
+        let worker = hand
+            .clone()
+            .connect(master.db_address())
+            .name("hand")
+            .push_address(address("worker_push_address"))
+            .pull_address(address("worker_pull_address"));
+        let _worker = worker.spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let answer = client.eval("master.remember", "a text").into_future();
+        assert_eq!(soon("an answer", answer).await.unwrap(), "a text");
+        let (failure, reason) = undrained(&master, "hand").await;
+        assert_eq!(failure, WorkerFailure::Unknown);
+        assert!(reason.contains("workers without a link"), "{reason}");
     });
 }

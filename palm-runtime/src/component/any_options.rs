@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use super::settings::Settings;
 use crate::call_service::Layers;
+use crate::call_slots::Prefetch;
 use crate::discovery::ParsedAddress;
 use crate::executor::default_concurrency;
 use crate::failure::CallFailure;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
-use crate::link::client::Prefetch;
 use crate::parts::PendingLimits;
 
 /// The options of a component of any kind. Each kind uses those that its builder has methods for.

@@ -11,10 +11,10 @@ use super::kind::{
 use super::settings::{Store, settings};
 use crate::cache::KeyValue;
 use crate::call_service::{CallHandler, MethodService};
+use crate::call_slots::Prefetch;
 use crate::discovery::{IntoAddress, ParsedAddress};
 #[cfg(feature = "http")]
 use crate::http::{Gateway, GatewayOptions, Listener};
-use crate::link::client::Prefetch;
 use crate::method::Shape;
 use crate::options::builder_options;
 use crate::parts::PendingLimits;

@@ -304,11 +304,15 @@ impl ServerTemplate {
     }
 }
 
-/// Returns whether an operator may change how many calls run at once. The master of a worker knows its concurrency.
+/// Returns whether the component runs calls itself, so that an operator may change how many run at once.
 fn runs_calls(kind: &ComponentKind) -> bool {
     matches!(
         kind,
-        ComponentKind::Server | ComponentKind::Pipeline | ComponentKind::Sink
+        ComponentKind::Server
+            | ComponentKind::Pipeline
+            | ComponentKind::Sink
+            | ComponentKind::Worker
+            | ComponentKind::MuxWorker
     )
 }
 

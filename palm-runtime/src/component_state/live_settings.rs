@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use tracing::{Level, Span};
 
-use crate::call_slots::CallSlots;
+use crate::call_slots::{CallSlots, Prefetch};
 use crate::function::nearest;
 use crate::stop::Stop;
 
 const CONCURRENCY: &str = "concurrency";
 const DRAIN_LIMIT: &str = "drain_limit";
 const LOG_LEVEL: &str = "log_level";
+const PREFETCH: &str = "prefetch";
 
 /// The value of `log_level` that stands for the level of the program.
 const DEFAULT: &str = "default";
+
+/// The value of `prefetch` that stands for as many tasks as the worker finishes in a fixed time.
+const MEASURED: &str = "measured";
 
 /// The settings of a running component.
 #[derive(Debug)]
@@ -33,27 +37,42 @@ enum Change {
     Concurrency(usize),
     DrainLimit(Duration),
     LogLevel(Option<Level>),
+    Prefetch(Prefetch),
 }
 
 impl LiveSettings {
     /// Returns the names of the settings that this component has, and their values.
     pub(crate) fn values(&self) -> BTreeMap<&'static str, String> {
-        let log_level = *self
-            .log_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let level = log_level.map(|level| level.as_str().to_ascii_lowercase());
         let mut values = BTreeMap::from([
             (
                 DRAIN_LIMIT,
                 humantime::format_duration(self.stop.linger()).to_string(),
             ),
-            (LOG_LEVEL, level.unwrap_or_else(|| DEFAULT.to_owned())),
+            (LOG_LEVEL, self.log_level()),
         ]);
         if let Some(slots) = &self.slots {
             values.insert(CONCURRENCY, slots.concurrency().to_string());
         }
+        match self.prefetch() {
+            Some(Prefetch::Measured) => values.insert(PREFETCH, MEASURED.to_owned()),
+            Some(Prefetch::Fixed(tasks)) => values.insert(PREFETCH, tasks.to_string()),
+            None => None,
+        };
         values
+    }
+
+    /// Returns the value of the setting `log_level`.
+    pub(crate) fn log_level(&self) -> String {
+        let level = *self
+            .log_level
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let level = level.map(|level| level.as_str().to_ascii_lowercase());
+        level.unwrap_or_else(|| DEFAULT.to_owned())
+    }
+
+    fn prefetch(&self) -> Option<Prefetch> {
+        self.slots.as_ref()?.prefetch()
     }
 
     /// Changes settings: all of them, or none if there are mistakes.
@@ -101,6 +120,15 @@ impl LiveSettings {
                 })?;
                 Ok(Change::LogLevel(Some(level)))
             }
+            PREFETCH if value == MEASURED && self.prefetch().is_some() => {
+                Ok(Change::Prefetch(Prefetch::Measured))
+            }
+            PREFETCH if self.prefetch().is_some() => match value.parse() {
+                Ok(tasks @ 0..=CallSlots::MAX_FIXED_PREFETCH) => {
+                    Ok(Change::Prefetch(Prefetch::Fixed(tasks)))
+                }
+                _ => Err(invalid("a number of tasks, or \"measured\"")),
+            },
             _ => {
                 let known: Vec<_> = self.values().into_keys().collect();
                 Err(format!(
@@ -120,6 +148,15 @@ impl LiveSettings {
                 tracing::info!(
                     concurrency = calls,
                     "an operator has changed the concurrency"
+                );
+            }
+            Change::Prefetch(prefetch) => {
+                if let Some(slots) = &self.slots {
+                    slots.set_prefetch(prefetch);
+                }
+                tracing::info!(
+                    ?prefetch,
+                    "an operator has changed how many tasks are prefetched"
                 );
             }
             Change::DrainLimit(limit) => {
@@ -183,6 +220,27 @@ mod tests {
         assert_eq!(settings.stop.linger(), Duration::from_secs(90));
         settings.change([("log_level", "default")]).unwrap();
         assert_eq!(settings.values()["log_level"], "default");
+    }
+
+    #[test]
+    fn prefetch_is_a_setting_of_workers_with_a_link() {
+        let slots = Arc::new(CallSlots::default());
+        let settings = settings(Some(slots.clone()));
+        let mistakes = settings.change([("prefetch", "4")]).unwrap_err();
+        assert!(
+            mistakes[0].starts_with("unknown setting `prefetch`"),
+            "{mistakes:?}"
+        );
+        slots.set_prefetch(Prefetch::Measured);
+        assert_eq!(settings.values()["prefetch"], "measured");
+        settings.change([("prefetch", "4")]).unwrap();
+        assert_eq!(settings.values()["prefetch"], "4");
+        assert_eq!(slots.prefetch(), Some(Prefetch::Fixed(4)));
+        for prefetch in ["-1", "all", "1000001"] {
+            settings.change([("prefetch", prefetch)]).unwrap_err();
+        }
+        settings.change([("prefetch", "measured")]).unwrap();
+        assert_eq!(slots.prefetch(), Some(Prefetch::Measured));
     }
 
     #[test]

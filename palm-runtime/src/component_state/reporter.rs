@@ -150,6 +150,7 @@ impl Reporter {
         worker.host = host();
         env!("CARGO_PKG_VERSION").clone_into(&mut worker.version);
         (worker.started_at, worker.uptime) = (self.started.0, clock::since(self.started.1));
+        worker.log_level = self.settings.log_level();
         worker.running = sum(|it| it.running);
         worker.calls = sum(|it| it.calls);
         worker.errors = sum(|it| it.errors);
@@ -192,21 +193,6 @@ impl ComponentState {
         broken
             .next()
             .map(|problem| format!("waits, because {problem}"))
-    }
-
-    /// Makes the component drain, as after SIGTERM, and returns the settings of the drain.
-    pub(crate) async fn drain(&self) -> &LiveSettings {
-        let settings = &self.reporter.wait().await.settings;
-        if !settings.stop.token.is_cancelled() {
-            tracing::info!("an operator drains the component");
-            settings.stop.token.cancel();
-        }
-        settings
-    }
-
-    /// Returns the settings that can be changed while the component runs. Cancel safe.
-    pub(crate) async fn settings(&self) -> &LiveSettings {
-        &self.reporter.wait().await.settings
     }
 
     /// Returns what this worker reports to its master, with its recent calls if `calls`; `None` until it has started.

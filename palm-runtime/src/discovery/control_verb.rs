@@ -13,6 +13,15 @@ pub(crate) enum ControlVerb {
     Offer,
     /// Reports the state of the component. The payload is an `InspectRequest`; the reply is a `Report`.
     Inspect,
+    /// A request of an operator.
+    Operator(OperatorVerb),
+    /// Passes a request of an operator on to a worker. The payload is a `ForwardRequest`; the reply is a `ForwardReply`.
+    Forward,
+}
+
+/// A verb of operators, which a worker knows as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperatorVerb {
     /// Drains the component. The payload is empty; the reply is a `DrainReply`.
     Drain,
     /// Changes settings. The payload is a `ConfigureRequest`; the reply is a `ConfigureReply`.
@@ -20,13 +29,14 @@ pub(crate) enum ControlVerb {
 }
 
 impl ControlVerb {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cancel => "cancel",
             Self::Offer => "offer",
             Self::Inspect => "inspect",
-            Self::Drain => "drain",
-            Self::Configure => "configure",
+            Self::Operator(OperatorVerb::Drain) => "drain",
+            Self::Operator(OperatorVerb::Configure) => "configure",
+            Self::Forward => "forward",
         }
     }
 
@@ -35,8 +45,9 @@ impl ControlVerb {
             Self::Cancel,
             Self::Offer,
             Self::Inspect,
-            Self::Drain,
-            Self::Configure,
+            Self::Operator(OperatorVerb::Drain),
+            Self::Operator(OperatorVerb::Configure),
+            Self::Forward,
         ];
         verbs.into_iter().find(|verb| verb.name() == name)
     }

@@ -12,7 +12,7 @@ mod endpoint;
 mod function_registry;
 mod readiness;
 
-pub(crate) use control_verb::ControlVerb;
+pub(crate) use control_verb::{ControlVerb, OperatorVerb};
 pub(crate) use directory::{Directory, unfit};
 pub use endpoint::IntoAddress;
 pub(crate) use endpoint::{Endpoint, ParsedAddress};

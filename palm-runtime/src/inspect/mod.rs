@@ -33,7 +33,7 @@
 
 mod operator;
 
-pub use operator::{Draining, Operator, OperatorError};
+pub use operator::{Draining, Operator, OperatorError, WorkerFailure};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

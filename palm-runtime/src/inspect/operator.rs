@@ -7,13 +7,19 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{ANSWER_TIMEOUT, unreachable_cause};
-use crate::discovery::{ControlVerb, IntoAddress};
-use crate::message::proto::{ConfigureReply, ConfigureRequest, DrainReply, Setting};
-use crate::report::Report;
+use crate::discovery::{ControlVerb, IntoAddress, OperatorVerb};
+use crate::message::proto::forward_failure::Kind;
+use crate::message::proto::{
+    ConfigureReply, ConfigureRequest, DrainReply, ForwardReply, ForwardRequest, Setting,
+};
+use crate::report::{Edge, EdgeState, Report, Role};
 use crate::socket::{Address, AddressError, Request, SocketOptions, probe};
 
 /// Time between two reports of a component that drains.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Time within which a master has to pass on what a worker replies, or why it does not.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Drains a running component, and changes its settings: what `palm drain` and `palm configure` use.
 ///
@@ -34,10 +40,15 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A worker has no address. [`worker`](Self::worker) addresses it at its master, which passes the requests on over the
+/// link of the worker.
 #[derive(Debug)]
 pub struct Operator {
     address: Address,
     request: Request,
+    /// The name or instance of a worker of the component, if it is meant.
+    worker: Option<String>,
 }
 
 /// A component that drains. [`Operator::drain`] returns it; dropping it has no effect on the component.
@@ -54,25 +65,50 @@ impl Draining<'_> {
         self.limit
     }
 
-    /// Waits until the component has stopped: nothing listens at its address, or another run of it does. Calls
-    /// `progress` with each of its reports, four times a second.
+    /// Waits until the component has stopped: nothing listens at its address, or another run of it does; of a worker,
+    /// until its master reports that it has left or was lost. Calls `progress` with each report of the component, or of the
+    /// worker's master, four times a second.
     ///
     /// # Cancel safety
     ///
     /// This method is cancel safe.
     pub async fn ended(&self, mut progress: impl FnMut(&Report)) {
-        let Operator { address, request } = self.operator;
-        while probe(address).await.is_ok() {
+        let Operator {
+            address,
+            request,
+            worker,
+        } = self.operator;
+        // While a master is away, its workers may run.
+        while worker.is_some() || probe(address).await.is_ok() {
             let body = ControlVerb::Inspect.request("_", Bytes::new());
             let reply = request.request(body, ANSWER_TIMEOUT).await;
             if let Some(report) = reply.ok().and_then(|reply| Report::decode(reply).ok()) {
-                if report.instance != self.instance {
+                let has_ended = match worker {
+                    Some(_) => self.worker(&report).is_none(),
+                    None => report.instance != self.instance,
+                };
+                if has_ended {
                     return;
                 }
                 progress(&report);
             }
             tokio::time::sleep(PROGRESS_INTERVAL).await;
         }
+    }
+
+    /// Returns the edge of the worker that drains in a report of its master; `None` if it has left or was lost, or if a
+    /// component without [`Operator::worker`] drains.
+    pub fn worker<'a>(&self, report: &'a Report) -> Option<&'a Edge> {
+        let name = self.operator.worker.as_ref()?;
+        let mut workers = report.edges_of(Role::Worker);
+        workers.find(|edge| {
+            let is_meant = match &edge.worker {
+                Some(worker) => worker.instance == self.instance,
+                // It has not reported yet.
+                None => edge.name == *name,
+            };
+            is_meant && edge.state != EdgeState::Lost
+        })
     }
 }
 
@@ -99,12 +135,51 @@ pub enum OperatorError {
         /// The address of the component.
         address: String,
     },
+    /// A worker has not answered its master.
+    #[error("{reason}")]
+    Worker {
+        /// What is wrong.
+        failure: WorkerFailure,
+        /// The same as a text, with the name of the worker and what to do.
+        reason: String,
+    },
     /// The component has rejected settings, and has changed none.
     #[error("{}", .mistakes.join("; "))]
     Settings {
         /// What is wrong with each of them.
         mistakes: Vec<String>,
     },
+}
+
+/// Why a worker has not answered a request that its master should pass on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerFailure {
+    /// The component has no worker with this name or instance.
+    Unknown,
+    /// Several workers have the name. The reason lists their instances.
+    Ambiguous,
+    /// The worker is of an earlier version of palm.
+    Unsupported,
+    /// The worker is not connected, or has left or was lost before it answered.
+    Gone,
+    /// The worker has not answered in time. It may handle the request later.
+    Timeout,
+    /// Too many requests to the worker are not answered yet.
+    Busy,
+}
+
+impl WorkerFailure {
+    fn from_wire(kind: Kind) -> Self {
+        match kind {
+            Kind::Unknown => Self::Unknown,
+            Kind::Ambiguous => Self::Ambiguous,
+            Kind::Unsupported => Self::Unsupported,
+            Kind::Gone => Self::Gone,
+            Kind::Timeout => Self::Timeout,
+            Kind::Busy => Self::Busy,
+        }
+    }
 }
 
 impl Operator {
@@ -125,7 +200,51 @@ impl Operator {
             address: address.to_string(),
             reason: error.to_string(),
         })?;
-        Ok(Self { address, request })
+        Ok(Self {
+            address,
+            request,
+            worker: None,
+        })
+    }
+
+    /// Addresses a worker of the component, which is a master or hub: by its name, or by its instance as 16 hexadecimal
+    /// digits if several workers have the name. The component passes requests on to it.
+    ///
+    /// An unknown worker is an error of the first request ([`OperatorError::Worker`]).
+    ///
+    /// ```
+    /// use palm::inspect::Operator;
+    /// use palm::prelude::*;
+    ///
+    /// struct Hand;
+    ///
+    /// #[palm::worker(server = "images")]
+    /// impl Hand {
+    ///     #[palm::method]
+    ///     fn resize(&self, image: Bytes) -> Bytes {
+    ///         image
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let master = Master::new("images").bind("tcp://127.0.0.1:0").spawn().await?;
+    /// let worker = Hand.connect(master.db_address()).name("hand").spawn().await?;
+    /// # let client = Client::connect("images", master.db_address()).await?;
+    /// # client.eval("images.resize", "").await?;
+    /// let operator = Operator::connect(master.db_address()).await?.worker("hand");
+    /// let settings = operator.configure([("prefetch", "0")]).await?;
+    /// assert_eq!(settings["prefetch"], "0");
+    /// operator.drain().await?.ended(|_| ()).await;
+    /// worker.join().await?;
+    /// # master.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn worker(mut self, worker: impl Into<String>) -> Self {
+        self.worker = Some(worker.into());
+        self
     }
 
     /// Makes the component drain, as SIGTERM does, without waiting for the end.
@@ -141,7 +260,7 @@ impl Operator {
     ///
     /// If the future is dropped, the component may drain nevertheless.
     pub async fn drain(&self) -> Result<Draining<'_>, OperatorError> {
-        let reply = self.ask(ControlVerb::Drain, Bytes::new()).await?;
+        let reply = self.ask(OperatorVerb::Drain, Bytes::new()).await?;
         let reply = DrainReply::decode(reply).map_err(|_| self.unsupported())?;
         Ok(Draining {
             operator: self,
@@ -170,6 +289,7 @@ impl Operator {
     /// | `concurrency` | how many calls may run at once; running calls are not affected |
     /// | `drain_limit` | how long the component may take to drain, such as `30s` |
     /// | `log_level` | `error`, `warn`, `info`, `debug` or `trace`; `default` for that of the program |
+    /// | `prefetch` | how many tasks a worker holds besides those that it runs; `measured` for as many as it completes in 10 ms |
     ///
     /// The settings last until the component stops.
     ///
@@ -190,7 +310,7 @@ impl Operator {
         });
         let settings = settings.collect();
         let request = ConfigureRequest { settings }.encode_to_vec();
-        let reply = self.ask(ControlVerb::Configure, request.into()).await?;
+        let reply = self.ask(OperatorVerb::Configure, request.into()).await?;
         let reply = ConfigureReply::decode(reply).map_err(|_| self.unsupported())?;
         if !reply.mistakes.is_empty() {
             let mistakes = reply.mistakes;
@@ -201,11 +321,38 @@ impl Operator {
     }
 
     /// Sends a request, and returns the reply, which is not empty.
-    async fn ask(&self, verb: ControlVerb, payload: Bytes) -> Result<Bytes, OperatorError> {
+    async fn ask(&self, verb: OperatorVerb, payload: Bytes) -> Result<Bytes, OperatorError> {
+        let verb = ControlVerb::Operator(verb);
+        let Some(worker) = &self.worker else {
+            return self.ask_component(verb, payload, ANSWER_TIMEOUT).await;
+        };
+        let request = ForwardRequest {
+            worker: worker.clone(),
+            verb: verb.name().to_owned(),
+            payload,
+        };
+        let request = request.encode_to_vec().into();
+        let reply = self.ask_component(ControlVerb::Forward, request, FORWARD_TIMEOUT);
+        let reply = ForwardReply::decode(reply.await?).map_err(|_| self.unsupported())?;
+        match reply.failure {
+            Some(failure) => Err(OperatorError::Worker {
+                failure: WorkerFailure::from_wire(failure.kind()),
+                reason: failure.reason,
+            }),
+            // Neither the master nor the worker says it so.
+            None if reply.payload.is_empty() => Err(self.unsupported()),
+            None => Ok(reply.payload),
+        }
+    }
+
+    async fn ask_component(
+        &self,
+        verb: ControlVerb,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, OperatorError> {
         let reply = async {
-            let request = self
-                .request
-                .request(verb.request("_", payload), ANSWER_TIMEOUT);
+            let request = self.request.request(verb.request("_", payload), limit);
             request.await.map_err(|_| super::SILENT.to_owned())
         };
         let reply = tokio::select! {

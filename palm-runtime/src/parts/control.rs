@@ -5,8 +5,9 @@
 //!
 //! The service dispatches each message: headers of links to the link server, cache requests to the cache's service, and
 //! the component's own verbs to the functions in this file: `cancel` (cancels calls), `offer` (registers the functions of
-//! a worker without a link of the current version) and `inspect` (reports the state of the component). It also registers
-//! the functions that workers list when they open sessions, and forwards cancelled calls to their links.
+//! a worker without a link of the current version), `inspect` (reports the state of the component), those of operators, and
+//! `forward` (passes one of these on to a worker). It also registers the functions that workers list when they open
+//! sessions, and forwards cancelled calls to their links.
 //!
 //! [`OpenCacheService::serve`] never awaits a request in its loop, since links share the socket: requests run concurrently
 //! (`running`), wait for a slot (`waiting`), or wait for a change (`watching`). Each holds a reservation of a byte
@@ -29,25 +30,26 @@ use crate::cache::service::{
 };
 use crate::cache::{CacheError, ComponentStore};
 use crate::clock;
-use crate::component_state::ComponentState;
+use crate::component_state::{ComponentState, OperatorRequestError};
 use crate::discovery::{
     ControlVerb, IntoAddress, ParsedAddress, RegistrationError, RegistrationOutcome, descriptor,
 };
 use crate::failure::catch_panic;
 use crate::failure::{BoxError, chain};
 use crate::link::is_header;
-use crate::link::server::TICK;
+use crate::link::server::{TICK, UnansweredRequest};
 use crate::log_limit::{LimitLog, UnknownLog};
 use crate::memory_trimmer::Trimmer;
-use crate::message::proto::{ConfigureReply, ConfigureRequest, DrainReply, Setting};
+use crate::message::proto::forward_failure::Kind;
+use crate::message::proto::{ForwardFailure, ForwardReply, ForwardRequest};
 use crate::metrics::PartCounters;
 use crate::part::{Binding, Bypass, OpenError, Running, Setup};
 use crate::report::ReportRequest;
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
 use crate::stop::{FLUSH_TIMEOUT, Stop};
 
-/// Largest request that changes settings.
-const MAX_SETTINGS_BYTES: usize = 64 * 1024;
+/// Largest request to a worker.
+const MAX_FORWARDED_BYTES: usize = 64 * 1024;
 
 /// The most bytes of a list of cancelled calls. Clients remember 4096 calls.
 const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
@@ -327,10 +329,12 @@ enum ControlError {
     Registration(#[from] RegistrationError),
     #[error("the component's descriptor cannot be read")]
     Descriptor(#[from] prost::DecodeError),
-    #[error("a request for settings has {bytes} bytes, and at most {MAX_SETTINGS_BYTES} are read")]
-    LongSettings { bytes: usize },
-    #[error("a request for settings cannot be read")]
-    Settings(#[source] prost::DecodeError),
+    #[error(transparent)]
+    Operator(#[from] OperatorRequestError),
+    #[error("a request to a worker has {bytes} bytes, and at most {MAX_FORWARDED_BYTES} are read")]
+    LongForward { bytes: usize },
+    #[error("a request to a worker cannot be read")]
+    Forward(#[source] prost::DecodeError),
 }
 
 /// Handles one request: a verb of the component itself, or of its cache.
@@ -351,8 +355,11 @@ async fn handle(
             let request = ReportRequest::decode(message.payload().clone());
             Ok(state.report(&request).await.encode())
         }
-        ControlVerb::Drain => Ok(drain(state).await),
-        ControlVerb::Configure => configure(state, message.payload()).await,
+        ControlVerb::Operator(verb) => {
+            let reply = state.operate(verb, message.payload()).await;
+            reply.map_err(ControlError::from)
+        }
+        ControlVerb::Forward => forward(state, message.payload()).await,
     };
     match outcome {
         Ok(reply) => Ok(Handled::Reply(reply)),
@@ -369,32 +376,36 @@ fn cancel(state: &ComponentState, topics: &Bytes) -> Result<Bytes, ControlError>
     Ok(Bytes::new())
 }
 
-async fn drain(state: &ComponentState) -> Bytes {
-    let settings = state.drain().await;
-    let limit = settings.stop.linger().as_millis();
-    let reply = DrainReply {
-        instance: state.links.component(),
-        drain_limit_ms: u64::try_from(limit).unwrap_or(u64::MAX),
-    };
-    reply.encode_to_vec().into()
-}
-
-async fn configure(state: &ComponentState, request: &Bytes) -> Result<Bytes, ControlError> {
+/// Passes a request of an operator on to a worker of the component.
+async fn forward(state: &ComponentState, request: &Bytes) -> Result<Bytes, ControlError> {
     let bytes = request.len();
-    if bytes > MAX_SETTINGS_BYTES {
-        return Err(ControlError::LongSettings { bytes });
+    if bytes > MAX_FORWARDED_BYTES {
+        return Err(ControlError::LongForward { bytes });
     }
-    let request = ConfigureRequest::decode(request.clone()).map_err(ControlError::Settings)?;
-    let settings = state.settings().await;
-    let changes = request.settings.iter().map(|it| (&*it.name, &*it.value));
-    let mistakes = settings.change(changes).err().unwrap_or_default();
-    let values = settings.values().into_iter();
-    let settings = values.map(|(name, value)| Setting {
-        name: name.to_owned(),
-        value,
-    });
-    let settings = settings.collect();
-    let reply = ConfigureReply { settings, mistakes };
+    let request = ForwardRequest::decode(request.clone()).map_err(ControlError::Forward)?;
+    let ForwardRequest {
+        worker,
+        verb,
+        payload,
+    } = request;
+    let reply = match state.links.ask_worker(&worker, &verb, payload).await {
+        Ok(payload) => ForwardReply {
+            payload,
+            failure: None,
+        },
+        Err(UnansweredRequest { kind, mut reason }) => {
+            if kind == Kind::Unknown && state.any_legacy_worker().await {
+                reason.push_str(
+                    "; workers without a link, such as pylm's, have no name here, and cannot be drained or configured",
+                );
+            }
+            let kind = kind.into();
+            ForwardReply {
+                payload: Bytes::new(),
+                failure: Some(ForwardFailure { kind, reason }),
+            }
+        }
+    };
     Ok(reply.encode_to_vec().into())
 }
 

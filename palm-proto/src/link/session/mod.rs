@@ -18,6 +18,7 @@ mod cancelled;
 mod edge_times;
 mod inbox;
 mod outbox;
+mod requests;
 mod tagged_batch;
 mod timers;
 
@@ -30,7 +31,7 @@ use super::framing::{PackedFrames, pack, unpack};
 use super::header;
 use crate::budget::Capacity;
 use crate::message::proto::link_refusal::Kind;
-use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
+use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkRequest, LinkWelcome};
 use crate::message::{Batch, BatchScope};
 use crate::report::Durations;
 
@@ -41,16 +42,20 @@ use cancelled::CancelledLists;
 use edge_times::EdgeTimes;
 use inbox::{Inbox, Offset};
 use outbox::Outbox;
+use requests::{HandledRequest, RequestQueue};
 use timers::{DueFlags, Timers};
 
 /// The highest version of the link protocol that this implementation speaks.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The lowest version of the link protocol that is accepted.
 pub const MIN_VERSION: u32 = 1;
 
 /// The first version in which a worker registers its functions by its `hello`, and receives cancelled calls in headers.
 pub const WORKER_CONTROL_VERSION: u32 = 5;
+
+/// The first version in which a worker handles the requests of operators.
+pub const REQUESTS_VERSION: u32 = 6;
 
 /// The first version in which workers return tasks that they will not run.
 pub const RETURNS_VERSION: u32 = 3;
@@ -93,6 +98,10 @@ pub enum SessionEvent {
     },
     /// The peer, a worker, has sent its encoded report.
     Report(Bytes),
+    /// The peer, a master, passes on a request of an operator: see [`Session::reply`].
+    Request(LinkRequest),
+    /// The peer, a worker, has replied to the request with this number. The payload is empty if it does not know the verb.
+    Reply { number: u64, payload: Bytes },
     /// The peer or this side has refused to continue the session, which is over.
     Refused(LinkRefusal),
 }
@@ -145,6 +154,10 @@ pub struct Session {
     outbox: Outbox,
     inbox: Inbox,
     cancelled: CancelledLists,
+    /// The requests to the peer, a worker.
+    requests: RequestQueue,
+    /// The last request of the peer, a master.
+    handled: HandledRequest,
     timers: Timers,
     opened_at: Instant,
     times: EdgeTimes,
@@ -163,6 +176,9 @@ pub struct Session {
     /// How many of this worker's tasks wait for other calls of its master, and how many of the peer's.
     lent_slots: u32,
     peer_lent_slots: u32,
+    /// How many tasks this worker runs at once, and the peer, if it is not the number of the `hello`; otherwise 0.
+    concurrency: u32,
+    peer_concurrency: u32,
     peer_draining: bool,
     peer_finished: bool,
 }
@@ -217,6 +233,8 @@ impl Session {
             outbox: Outbox::default(),
             inbox: Inbox::new(window),
             cancelled: CancelledLists::default(),
+            requests: RequestQueue::default(),
+            handled: HandledRequest::default(),
             timers: Timers::new(heartbeat, now),
             opened_at: now,
             times: EdgeTimes::default(),
@@ -230,6 +248,8 @@ impl Session {
             peer_subscriptions_ready: false,
             lent_slots: 0,
             peer_lent_slots: 0,
+            concurrency: 0,
+            peer_concurrency: 0,
             peer_draining: false,
             peer_finished: false,
         }
@@ -261,6 +281,22 @@ impl Session {
             self.timers.progress_at = now;
         }
         self.cancelled.push(list);
+    }
+
+    /// Queues a request of an operator to the peer, a worker. Returns its number; `None` if too many have no reply. A
+    /// worker of a version below [`REQUESTS_VERSION`] does not reply.
+    pub fn request(&mut self, verb: &str, payload: Bytes) -> Option<u64> {
+        self.requests.push(verb, payload)
+    }
+
+    /// Withdraws a request. Its reply is ignored.
+    pub fn withdraw(&mut self, number: u64) {
+        self.requests.withdraw(number);
+    }
+
+    /// Replies to a request of the peer, a master. Without a reply the peer repeats the request.
+    pub fn reply(&mut self, number: u64, payload: Bytes) {
+        self.handled.reply(number, payload);
     }
 
     /// Returns the version that both ends speak: the lowest one until the peer has introduced itself.
@@ -422,6 +458,25 @@ impl Session {
         self.peer_lent_slots
     }
 
+    /// Sets how many tasks this worker runs at once, instead of the number of its `hello`, and reports it to the peer.
+    pub fn set_concurrency(&mut self, tasks: u32) {
+        self.due.notice |= std::mem::replace(&mut self.concurrency, tasks) != tasks;
+    }
+
+    /// Returns how many tasks this worker runs at once, as it has reported in this session; 0 if unknown.
+    pub fn concurrency(&self) -> u32 {
+        match (&self.side, self.concurrency) {
+            (Side::Connects { hello, .. }, 0) => hello.concurrency,
+            (_, concurrency) => concurrency,
+        }
+    }
+
+    /// Returns how many tasks the peer, a worker, runs at once; `None` if it is the number of its `hello`.
+    #[inline]
+    pub fn peer_concurrency(&self) -> Option<u32> {
+        (self.peer_concurrency > 0).then_some(self.peer_concurrency)
+    }
+
     /// Limits the bytes that are received from now on. Returns whether dropped messages are requested again.
     ///
     /// Messages beyond the limit are dropped as if the connection had lost them, and the peer keeps them. A later
@@ -520,6 +575,7 @@ impl Session {
     pub fn retry_from(&mut self, first: u64) {
         self.outbox.rewind_to(first);
         self.cancelled.rewind();
+        self.requests.rewind();
         self.due.answer = true;
     }
 
@@ -566,6 +622,7 @@ impl Session {
         if header.hello.is_some() || header.welcome.is_some() || header.resend {
             self.outbox.rewind();
             self.cancelled.rewind();
+            self.requests.rewind();
         }
         if self.outbox.has_progressed {
             self.timers.acknowledged_at = now;
@@ -579,6 +636,7 @@ impl Session {
         credit.bytes = credit.bytes.max(header.credit_bytes);
         self.due.answer |= header.answer;
         self.peer_lent_slots = header.lent;
+        self.peer_concurrency = header.concurrency;
 
         let Some(batches) = unpack(&header.sizes, &header.groups, frames) else {
             let reason = "the frames do not have the sizes that the header lists";
@@ -644,6 +702,7 @@ impl Session {
         if !header.report.is_empty() {
             events.push(SessionEvent::Report(header.report.clone()));
         }
+        self.receive_requests(header, events);
         if header.in_place && !std::mem::replace(&mut self.peer_subscriptions_ready, true) {
             events.push(SessionEvent::SubscriptionsReady);
         }
@@ -682,6 +741,21 @@ impl Session {
         // A peer repeats lists because it does not know that they have arrived.
         self.timers.delay_ack(now);
         true
+    }
+
+    /// Receives the request and the reply of a header.
+    fn receive_requests(&mut self, header: &LinkHeader, events: &mut Vec<SessionEvent>) {
+        if let Some(request) = &header.request
+            && self.handled.receive(request.number)
+        {
+            events.push(SessionEvent::Request(request.clone()));
+        }
+        if let Some(reply) = &header.reply
+            && let Some(payload) = self.requests.receive(reply)
+        {
+            let number = reply.number;
+            events.push(SessionEvent::Reply { number, payload });
+        }
     }
 
     /// Handles `hello` and `welcome`. Returns whether the rest of the header is to be handled.
@@ -755,6 +829,7 @@ impl Session {
             finished: self.is_finishing && self.outbox.is_transmitted(),
             in_place: self.subscriptions_ready,
             lent: self.lent_slots,
+            concurrency: self.concurrency,
             first_cancelled: self.cancelled.next_number(),
             received_cancelled: self.cancelled.received,
             ..header::new(self.id.clone())
@@ -818,7 +893,8 @@ impl Session {
         let due = hello_due.is_some()
             || welcome.is_some()
             || !items.is_empty()
-            || (self.is_open && self.cancelled.is_due())
+            || (self.is_open && (self.cancelled.is_due() || self.handled.is_due()))
+            || (self.is_open && self.requests.is_due(now))
             || self.due.any()
             || probe
             || self.timers.is_ack_due(now)
@@ -854,10 +930,16 @@ impl Session {
             true => self.cancelled.next(),
             false => (self.cancelled.next_number(), Vec::new()),
         };
+        let (request, reply) = match self.is_open {
+            true => (self.requests.next(now), self.handled.next()),
+            false => (None, None),
+        };
         let header = LinkHeader {
             first,
             first_cancelled,
             cancelled,
+            request,
+            reply,
             tags,
             sizes,
             tag_step,
@@ -900,7 +982,8 @@ impl Session {
         };
         let probe = self.is_open.then(|| self.probe_at()).flatten();
         let answer = (self.is_open && self.due.answer).then(|| timers.answer_at());
-        [hello, probe, answer, timers.ack_at]
+        let request = self.is_open.then(|| self.requests.repeated_at()).flatten();
+        [hello, probe, answer, request, timers.ack_at]
             .into_iter()
             .flatten()
             .min()

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::cancelled::{MAX_HEADER_LIST_BYTES, MAX_LISTS};
 use super::outbox::{MAX_TRANSMISSION_BYTES, MAX_TRANSMISSION_MESSAGES};
+use super::requests::MAX_REQUESTS;
 use super::timers::{ACK_DELAY, MIN_HEARTBEAT_INTERVAL, RETRY_INTERVAL};
 use super::*;
 use crate::message::BatchSizes;
@@ -1063,6 +1064,136 @@ fn peer_of_an_earlier_version_is_sent_no_cancelled_calls() {
     let now = pair.now;
     pair.ends[1].session.submit_cancelled("call".into(), now);
     assert!(pair.ends[1].session.transmit(now).is_none());
+}
+
+/// The numbers of the requests that the connecting end has received, to be handled.
+fn requests(pair: &Pair) -> Vec<u64> {
+    let requests = pair.ends[0].events.iter().filter_map(|event| match event {
+        SessionEvent::Request(request) => Some(request.number),
+        _ => None,
+    });
+    requests.collect()
+}
+
+/// The replies that the accepting end has received.
+fn replies(pair: &Pair) -> Vec<(u64, &[u8])> {
+    let replies = pair.ends[1].events.iter().filter_map(|event| match event {
+        SessionEvent::Reply { number, payload } => Some((*number, &payload[..])),
+        _ => None,
+    });
+    replies.collect()
+}
+
+#[test]
+fn requests_are_handled_one_after_the_other_without_credit() {
+    let mut pair = Pair::new([window(1, 1000); 2]);
+    pair.settle();
+    // The second message has no credit.
+    pair.submit(1, 0);
+    pair.submit(1, 0);
+    pair.transmit(1);
+    pair.deliver(1);
+    let session = &mut pair.ends[1].session;
+    assert_eq!(session.request("drain", Bytes::new()), Some(1));
+    assert_eq!(session.request("configure", "x".into()), Some(2));
+    pair.exchange();
+    assert_eq!(requests(&pair), [1]);
+    pair.ends[0].session.reply(1, "done".into());
+    pair.exchange();
+    assert_eq!(requests(&pair), [1, 2]);
+    assert_eq!(replies(&pair), [(1, &b"done"[..])]);
+    pair.ends[0].session.reply(2, Bytes::new());
+    pair.exchange();
+    assert_eq!(replies(&pair)[1..], [(2, &b""[..])]);
+    assert!(pair.ends[1].session.transmit(pair.now).is_none());
+}
+
+#[test]
+fn request_is_repeated_until_its_reply_arrives_and_handled_once() {
+    let mut pair = open(10, 1000);
+    pair.ends[1].session.request("drain", Bytes::new());
+    pair.transmit(1);
+    // The request is lost, though the peer sends headers.
+    pair.under_way[1].clear();
+    let repeated_at = pair.now + RETRY_INTERVAL;
+    pair.submit(0, 0);
+    pair.settle();
+    assert!(requests(&pair).is_empty());
+    let repeated = pair.transmitted_after(1, repeated_at - pair.now);
+    assert!(repeated.header.request.is_some());
+    pair.ends[0].receive(pair.now, repeated);
+    pair.ends[0].session.reply(1, "done".into());
+    // Its reply is lost as well.
+    pair.transmit(0);
+    pair.under_way[0].clear();
+    let repeated = pair.transmitted_after(1, RETRY_INTERVAL);
+    pair.ends[0].receive(pair.now, repeated);
+    pair.exchange();
+    assert_eq!(requests(&pair), [1]);
+    assert_eq!(replies(&pair), [(1, &b"done"[..])]);
+    // On a new connection, nothing is repeated.
+    pair.cut([0, 0]);
+    pair.settle();
+    assert_eq!((requests(&pair).len(), replies(&pair).len()), (1, 1));
+}
+
+#[test]
+fn request_under_way_is_sent_again_at_once_on_a_new_connection() {
+    let mut pair = open(10, 1000);
+    pair.ends[1].session.request("drain", Bytes::new());
+    pair.transmit(1);
+    pair.cut([0, 0]);
+    pair.exchange();
+    assert_eq!(requests(&pair), [1]);
+}
+
+#[test]
+fn withdrawn_request_is_not_repeated_and_its_late_reply_is_skipped() {
+    let mut pair = open(10, 1000);
+    let session = &mut pair.ends[1].session;
+    session.request("drain", Bytes::new());
+    session.request("configure", Bytes::new());
+    session.request("inspect", Bytes::new());
+    pair.exchange();
+    let session = &mut pair.ends[1].session;
+    session.withdraw(1);
+    session.withdraw(2);
+    pair.transmit(1);
+    pair.ends[0].session.reply(1, "late".into());
+    pair.transmit(0);
+    pair.deliver(0);
+    pair.exchange();
+    assert_eq!(requests(&pair), [1, 3]);
+    pair.ends[0].session.reply(3, "done".into());
+    pair.exchange();
+    assert_eq!(replies(&pair), [(3, &b"done"[..])]);
+}
+
+#[test]
+fn number_of_requests_without_a_reply_is_bounded() {
+    let mut pair = open(10, 1000);
+    let session = &mut pair.ends[1].session;
+    for number in 1..=MAX_REQUESTS as u64 {
+        assert_eq!(session.request("drain", Bytes::new()), Some(number));
+    }
+    assert_eq!(session.request("drain", Bytes::new()), None);
+    session.withdraw(5);
+    assert!(session.request("drain", Bytes::new()).is_some());
+}
+
+#[test]
+fn concurrency_is_reported_when_it_changes() {
+    let mut pair = Pair::new([window(1, 1); 2]);
+    pair.settle();
+    assert_eq!(pair.ends[1].session.peer_concurrency(), None);
+    for concurrency in [2, 2, 1] {
+        let is_new = pair.ends[1].session.peer_concurrency() != Some(concurrency);
+        pair.ends[0].session.set_concurrency(concurrency);
+        pair.transmit(0);
+        assert_eq!(pair.under_way[0].len(), usize::from(is_new));
+        pair.settle();
+        assert_eq!(pair.ends[1].session.peer_concurrency(), Some(concurrency));
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::link::{header, is_header};
 use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, LinkReceipt};
 use crate::message::proto::LinkHello;
 use crate::message::{Batch, BatchScope, Message};
-use crate::report::{Backlog, Edge, EdgeState, WorkerState};
+use crate::report::{Backlog, Edge, EdgeState};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, Request, SocketClosed, SocketError, SocketOptions,
     TrySendError,
@@ -41,6 +41,7 @@ use crate::wait_cause::{Connecting, WaitCause};
 
 mod arrivals;
 mod call_batch;
+mod linked_worker;
 mod open_tasks;
 mod prefetch;
 mod result_batch;
@@ -48,7 +49,7 @@ mod settings;
 mod silence;
 
 pub(crate) use arrivals::{LinkArrival, LinkArrivals};
-pub(crate) use prefetch::Prefetch;
+pub(crate) use linked_worker::LinkedWorker;
 pub(crate) use result_batch::ResultBatcher;
 pub(crate) use settings::{LinkSettings, ResendPolicy};
 
@@ -104,17 +105,8 @@ pub(crate) struct LinkClient {
     connecting: Connecting,
     /// The reason of the peer's last refusal.
     refused: WaitCause,
-    /// What this worker reports to its master.
-    reporter: OnceLock<WorkerReporter>,
-}
-
-/// Returns what a worker reports to its master; its argument says whether the recent calls are wanted.
-struct WorkerReporter(Box<dyn Fn(bool) -> Option<WorkerState> + Send + Sync>);
-
-impl std::fmt::Debug for WorkerReporter {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("WorkerReporter")
-    }
+    /// The worker whose link this is.
+    worker: OnceLock<Box<dyn LinkedWorker>>,
 }
 
 #[derive(Debug)]
@@ -251,7 +243,7 @@ impl LinkClient {
             cancellations,
             connecting: Connecting::new(address),
             refused: WaitCause::default(),
-            reporter: OnceLock::new(),
+            worker: OnceLock::new(),
         };
         (Arc::new(link), received)
     }
@@ -275,13 +267,6 @@ impl LinkClient {
     /// Explains why the link is not open, if the cause is known.
     pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
         self.connecting.cause().or_else(|| self.refused.get())
-    }
-
-    /// Reports to the master how many tasks of this worker wait for calls of that master, so that as many more run.
-    pub(crate) fn set_lent(&self, tasks: u32) {
-        let mut state = self.state();
-        state.set_lent(tasks);
-        state.flush(clock::now());
     }
 
     /// Returns whether the peer is connected.
@@ -764,6 +749,10 @@ impl LinkClient {
         let window = state.pace.window();
         let hello = LinkHello {
             again: state.is_open,
+            concurrency: match self.hello.concurrency {
+                0 => 0,
+                _ => state.concurrency(),
+            },
             ..self.hello.clone()
         };
         state.session = new_session(&hello, window, self.options.heartbeat, now);
@@ -842,7 +831,8 @@ impl LinkClient {
                         }
                     }
                     SessionEvent::ReportWanted { calls } => self.send_report(state, calls),
-                    SessionEvent::Report(_) => {}
+                    SessionEvent::Request(request) => self.handle_request(state, &request),
+                    SessionEvent::Report(_) | SessionEvent::Reply { .. } => {}
                     SessionEvent::Draining => state.handle_draining(),
                     SessionEvent::Finished => state.peer_finished = true,
                     SessionEvent::Forgotten => {
@@ -873,36 +863,6 @@ impl LinkClient {
             true => self.notify_changed(),
             false => self.progressed.notify_waiters(),
         }
-    }
-
-    /// Sends the report of this worker with the next header, if it has one, with its recent calls if `calls`.
-    fn send_report(&self, state: &mut ClientState, calls: bool) {
-        let report = self
-            .reporter
-            .get()
-            .and_then(|WorkerReporter(report)| report(calls));
-        let Some(WorkerState {
-            mut worker,
-            functions,
-            ..
-        }) = report
-        else {
-            return;
-        };
-        worker.concurrency = self.hello.concurrency;
-        worker.prefetched = state.pace.tasks().saturating_sub(worker.running);
-        worker.results = state.session.unacknowledged().0 as u64;
-        let mut report = WorkerState::new(worker, functions);
-        report.has_calls = calls;
-        state.session.send_report(report.encode());
-    }
-
-    /// Sets what this worker reports to its master when it is asked. Only the first call has an effect.
-    pub(crate) fn set_reporter(
-        &self,
-        reporter: impl Fn(bool) -> Option<WorkerState> + Send + Sync + 'static,
-    ) {
-        let _ = self.reporter.set(WorkerReporter(Box::new(reporter)));
     }
 
     /// Returns the edge of the link, without its role and topics.
@@ -972,7 +932,9 @@ fn changes_session(event: &SessionEvent) -> bool {
         | SessionEvent::SubscriptionsReady
         | SessionEvent::Cancelled(_)
         | SessionEvent::ReportWanted { .. }
-        | SessionEvent::Report(_) => false,
+        | SessionEvent::Report(_)
+        | SessionEvent::Request(_)
+        | SessionEvent::Reply { .. } => false,
     }
 }
 
@@ -1116,14 +1078,6 @@ impl ClientState {
         self.next_session = waiting;
         self.peer_finished |= self.is_draining;
         self.pace.forget(now);
-    }
-
-    fn set_lent(&mut self, tasks: u32) {
-        self.pace.lent = tasks;
-        self.session.set_lent_slots(tasks);
-        if !self.is_draining {
-            self.session.set_window(self.pace.window());
-        }
     }
 
     fn finish_tasks(&mut self, tasks: u64, now: Instant) {

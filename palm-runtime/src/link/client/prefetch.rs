@@ -2,27 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use crate::call_slots::Prefetch;
+
 /// How much work a worker prefetches: the time that its prefetched tasks take.
 const PREFETCH_TIME: Duration = Duration::from_millis(10);
 
 /// Maximum number of tasks that a worker prefetches.
 const MAX_PREFETCH: u64 = 1000;
 
-/// The number of tasks that a worker prefetches in addition to those that it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Prefetch {
-    /// As many as the worker finishes in 10 ms, up to 1000, and none if a task takes longer.
-    Measured,
-    Fixed(u64),
-}
-
 /// Computes the credit of a worker from how fast it finishes tasks.
 #[derive(Debug)]
 pub(super) struct PrefetchWindow {
-    concurrency: u64,
+    pub(super) concurrency: u64,
     /// Number of tasks whose methods wait for inner calls of the master: as many additional tasks run.
     pub(super) lent: u32,
-    prefetch: Prefetch,
+    pub(super) prefetch: Prefetch,
     /// The number of tasks at this worker.
     tasks: u64,
     /// When the last task ended, or the first one began.
@@ -73,15 +67,19 @@ impl PrefetchWindow {
         self.tasks
     }
 
-    pub(super) fn window(&self) -> u64 {
-        let ahead = match self.prefetch {
+    /// Returns how many tasks the worker prefetches.
+    pub(super) fn prefetch(&self) -> u64 {
+        match self.prefetch {
             Prefetch::Fixed(tasks) => tasks,
             Prefetch::Measured => {
                 let tasks = PREFETCH_TIME.as_secs_f64() / self.seconds.max(1e-9);
                 (tasks as u64).min(MAX_PREFETCH)
             }
-        };
-        self.concurrency + u64::from(self.lent) + ahead
+        }
+    }
+
+    pub(super) fn window(&self) -> u64 {
+        self.concurrency + u64::from(self.lent) + self.prefetch()
     }
 }
 

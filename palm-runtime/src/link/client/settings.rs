@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Prefetch;
+use crate::call_slots::Prefetch;
 use crate::cancellation::Cancellations;
 use crate::link::Subscription;
 use crate::message::proto::Function;

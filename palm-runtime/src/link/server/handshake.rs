@@ -191,6 +191,7 @@ impl LinkServer {
             stalled: Duration::ZERO,
             redelivered: 0,
             report: None,
+            awaited_replies: Vec::new(),
         };
         state.sessions.insert(id, key);
         state.routes.insert(route.clone(), key);

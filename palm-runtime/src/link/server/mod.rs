@@ -5,7 +5,7 @@
 //! [`record_disconnect`](LinkServer::record_disconnect); the parts that send and receive messages call the other
 //! methods. Each of them ends with a flush, which sends the due transmissions.
 //!
-//! [`handshake`] opens sessions; [`tasks`] has tasks and results, [`publications`] publications and answers, and
+//! [`handshake`] opens sessions; [`requests`] has the requests of operators to workers; [`tasks`] has tasks and results, [`publications`] publications and answers, and
 //! [`timers`] lost peers, session expiry and slow consumers. Slow consumers are detected in
 //! [`subscriptions`](super::subscriptions) and disconnected in [`timers`]; `parts/publish/links` waits for them.
 //!
@@ -55,12 +55,14 @@ mod output;
 mod peer;
 mod publications;
 mod reports;
+mod requests;
 mod retained;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
 
+pub(crate) use requests::UnansweredRequest;
 pub(crate) use timers::TICK;
 
 use deliveries::Deliveries;
@@ -68,6 +70,7 @@ use handshake::MAX_HELLOS_BYTES;
 use output::ServerOutput;
 use peer::{LinkPeer, PeerRole, SessionEnd};
 use reports::Inspection;
+use requests::OpenRequests;
 use tasks::PausedFlows;
 
 /// The links of a component with the peers that connect to it.
@@ -82,6 +85,7 @@ pub(crate) struct LinkServer {
     outstanding: AtomicUsize,
     /// Results that were dropped because their worker does not have the task, until they are counted.
     strays: AtomicUsize,
+    open_requests: OpenRequests,
     /// Notified when workers have credit again, the number of workers changes, a task fails, or the last task ends.
     changed: Notify,
     /// Notified when a backlog may have become smaller, or a peer may have sent its last message.
@@ -235,6 +239,7 @@ impl LinkServer {
             workers: watch::Sender::default(),
             outstanding: AtomicUsize::new(0),
             strays: AtomicUsize::new(0),
+            open_requests: OpenRequests::default(),
             changed: Notify::new(),
             progressed: Notify::new(),
             results: InboundChannel::default(),
@@ -440,12 +445,19 @@ impl LinkServer {
                     state.record_report(key, report, now);
                     self.progressed.notify_waiters();
                 }
-                // Only workers are sent lists of cancelled calls, and asked for reports.
+                SessionEvent::Reply { number, payload } if is_worker => {
+                    if let Some(peer) = state.peers.get_mut(&key) {
+                        peer.record_reply(number, payload);
+                    }
+                }
+                // Only workers are sent lists of cancelled calls and requests, and asked for reports.
                 SessionEvent::Forgotten
                 | SessionEvent::SubscriptionsReady
                 | SessionEvent::Cancelled(_)
                 | SessionEvent::ReportWanted { .. }
-                | SessionEvent::Report(_) => {}
+                | SessionEvent::Report(_)
+                | SessionEvent::Request(_)
+                | SessionEvent::Reply { .. } => {}
                 SessionEvent::Closed { .. } => {
                     state.log_end(key, "left", now);
                     if !state.retain(key, now) {
@@ -482,11 +494,15 @@ impl LinkServer {
         lane.send(key, weight, batches);
         if is_worker {
             state.dispatch.remove_load(key, finished, now);
-            if let Some(peer) = state.peers.get(&key)
+            if let Some(peer) = state.peers.get_mut(&key)
                 && peer.is_alive()
             {
                 let (credit, lent) = (peer.session.credit(), peer.session.peer_lent_slots());
                 state.dispatch.set_lent_slots(key, lent);
+                if let Some(tasks) = peer.session.peer_concurrency() {
+                    peer.set_concurrency(tasks);
+                    state.dispatch.set_concurrency(key, tasks);
+                }
                 state.dispatch.set_credit(key, credit);
             }
         } else if state.handle_acknowledgement(key) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::link::inbound::InboundChannel;
 use crate::link::session::Session;
@@ -46,6 +47,8 @@ pub(super) struct LinkPeer {
     pub(super) redelivered: u64,
     /// The last report of a worker, and when it arrived.
     pub(super) report: Option<(Box<WorkerState>, Instant)>,
+    /// The numbers of requests to the peer, a worker, and what waits for the replies.
+    pub(super) awaited_replies: Vec<(u64, oneshot::Sender<Bytes>)>,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,18 @@ impl LinkPeer {
             PeerRole::Worker { strays, .. } => Some(strays),
             PeerRole::Consumer { .. } => None,
         }
+    }
+
+    /// Sets how many tasks a worker runs at once.
+    pub(super) fn set_concurrency(&mut self, tasks: u32) {
+        if let PeerRole::Worker { concurrency, .. } = &mut self.role {
+            *concurrency = tasks;
+        }
+    }
+
+    /// Returns whether the peer is neither lost nor disconnected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_alive() && self.disconnected_at.is_none()
     }
 
     /// Returns whether the peer is not lost.

@@ -195,9 +195,7 @@ fn merge(functions: &mut BTreeMap<String, Function>, added: &Function) {
 impl LinkPeer {
     /// Returns whether the peer is a connected worker that answers a request for a report.
     fn reports(&self) -> bool {
-        matches!(self.role, PeerRole::Worker { .. })
-            && self.is_alive()
-            && self.disconnected_at.is_none()
+        matches!(self.role, PeerRole::Worker { .. }) && self.is_connected()
     }
 
     /// Returns the report of a worker, unless it is old.

@@ -104,7 +104,9 @@ impl Remote {
                 | SessionEvent::Cancelled(_)
                 | SessionEvent::SubscriptionsReady
                 | SessionEvent::ReportWanted { .. }
-                | SessionEvent::Report(_) => {}
+                | SessionEvent::Report(_)
+                | SessionEvent::Request(_)
+                | SessionEvent::Reply { .. } => {}
             }
         }
     }

@@ -140,6 +140,7 @@ impl ServerState {
     pub(super) fn mark_lost(&mut self, key: PeerKey, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.lost_at = Some(now);
+            peer.withdraw_requests();
             if let PeerRole::Worker { .. } = peer.role {
                 let loss = match peer.disconnected_at {
                     Some(_) => WorkerLoss::Disconnected,

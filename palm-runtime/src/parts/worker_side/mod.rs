@@ -22,15 +22,14 @@ use older_master::OlderMaster;
 use super::context::PartContext;
 use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
+use crate::call_slots::Prefetch;
 use crate::clock;
 use crate::component_state::StreamId;
 use crate::discovery::Directory;
 use crate::discovery::descriptor;
 use crate::failure::{BoxError, chain};
 use crate::flow::IN_ORDER;
-use crate::link::client::{
-    LinkArrival, LinkArrivals, LinkClient, LinkSettings, Prefetch, ResultBatcher,
-};
+use crate::link::client::{LinkArrival, LinkArrivals, LinkClient, LinkSettings, ResultBatcher};
 use crate::link::peer_log::listed;
 use crate::link::{LinkOptions, Subscription, WORKER};
 use crate::message::Message;
@@ -194,8 +193,9 @@ impl LinkedTasks {
         opened.state.streams.is_opening(self.stream, &link);
         link.set_task_limit(outlet.remaining() as u64);
         opened.state.report_link(Role::Master, Vec::new(), &link);
-        let state = Arc::downgrade(&opened.state);
-        link.set_reporter(move |calls| state.upgrade()?.worker_report(calls));
+        opened.state.slots.set_prefetch(prefetch);
+        let mut slots = opened.state.slots.subscribe();
+        link.set_worker(Arc::downgrade(&opened.state));
         self.transport
             .send_replace(Some(WorkerTransport::Link(link.clone())));
         let forward = TaskForwarder {
@@ -222,17 +222,16 @@ impl LinkedTasks {
             }
             std::future::pending().await
         };
-        let lent = async {
-            let mut lent = opened.state.slots.subscribe();
-            while lent.changed().await.is_ok() {
-                link.set_lent(lent.borrow_and_update().lent);
+        let resized = async {
+            while slots.changed().await.is_ok() {
+                link.resize(*slots.borrow_and_update());
             }
         };
         tokio::select! {
             ended = link.drive_with(forward.run(tasks)) => {
                 ended?;
             }
-            () = lent => {}
+            () = resized => {}
             () = connected => {}
             () = drain => {}
             () = outlet.stop.expired() => {}
