@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use palm::socket::Address;
 use palm::{IntoSteps, Steps};
@@ -29,6 +30,25 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Checks what depends on several arguments.
+    ///
+    /// # Errors
+    ///
+    /// The usage, with the mistake.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        let mistake = match &self.command {
+            #[cfg(target_os = "linux")]
+            Command::Cluster(command) => command.mistake(),
+            #[cfg(not(target_os = "linux"))]
+            Command::Drain(drain) => drain.mistake(),
+            _ => None,
+        };
+        let error = |mistake| Self::command().error(ErrorKind::ArgumentConflict, mistake);
+        mistake.map_or(Ok(()), |mistake| Err(error(mistake)))
+    }
 }
 
 /// The subcommands.
@@ -66,10 +86,12 @@ pub enum Command {
     #[command(flatten)]
     #[expect(missing_docs)]
     ClusterFile(crate::commands::cluster_file::Command),
-    /// Make components finish their messages and stop, and wait until they have.
+    /// Make components, or workers of a master, finish their messages and stop, and wait until they have.
     #[cfg(not(target_os = "linux"))]
     Drain(Drain),
     /// Show the settings of a running component that can be changed, and change them.
+    ///
+    /// A worker has no address: state that of its master, and the worker with --worker.
     Configure(Configure),
     /// Serve the metrics of a cluster to Prometheus until interrupted.
     Exporter(Exporter),
@@ -239,6 +261,44 @@ pub struct Drain {
     /// The addresses of components.
     #[arg(value_name = "ADDRESS", required = true)]
     pub addresses: Vec<Address>,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub at: DrainedAt,
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Drain {
+    fn mistake(&self) -> Option<&'static str> {
+        self.at.mistake(Some(self.addresses.len()))
+    }
+}
+
+/// How `palm drain` drains the components at addresses.
+#[derive(Debug, Clone, Args)]
+pub struct DrainedAt {
+    /// Drain a worker of the master at the address instead: its name, or its instance, as `palm inspect` shows them. Can
+    /// be repeated.
+    #[arg(short, long = "worker", value_name = "WORKER")]
+    pub workers: Vec<String>,
+    /// The form of the output, with addresses. In JSON each line is an object.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+impl DrainedAt {
+    /// Returns what is wrong for this number of addresses; `None` if components are named by a cluster file.
+    pub(crate) fn mistake(&self, addresses: Option<usize>) -> Option<&'static str> {
+        match addresses {
+            Some(1) => None,
+            _ if !self.workers.is_empty() => Some(
+                "`--worker` needs one address, that of the master: such as tcp://127.0.0.1:5559",
+            ),
+            None if self.output == Output::Json => {
+                Some("`-o json` needs addresses, such as tcp://127.0.0.1:5559")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// `palm configure`.
@@ -247,9 +307,12 @@ pub struct Configure {
     #[command(flatten)]
     #[expect(missing_docs)]
     pub start: Start,
-    /// What to change: concurrency=8, drain_limit=30s, log_level=debug. Nothing is changed if one of them is wrong.
+    /// What to change: concurrency=8, drain_limit=30s, log_level=debug, and of a worker prefetch=0. Nothing is changed if one of them is wrong.
     #[arg(value_name = "NAME=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
+    /// Configure a worker of the master at the address instead: its name, or its instance, as `palm inspect` shows them.
+    #[arg(short, long, value_name = "WORKER")]
+    pub worker: Option<String>,
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -380,8 +443,6 @@ fn steps(text: &str) -> Result<Steps, palm::StepError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -401,5 +462,30 @@ mod tests {
         assert!(function.contains("server.function"), "{function}");
         let duration = error(&["graph", "tcp://127.0.0.1:1", "--measure=-1"]);
         assert!(duration.contains("--measure"), "{duration}");
+    }
+
+    #[test]
+    fn workers_are_drained_at_the_address_of_one_master() {
+        let check = |arguments: &[&str]| {
+            let all = ["palm", "drain"].iter().chain(arguments);
+            let checked = Arguments::try_parse_from(all).unwrap().check();
+            checked.map_err(|error| error.to_string())
+        };
+        let address = "tcp://127.0.0.1:1";
+        assert_eq!(check(&[address, "--worker", "a", "-w", "b"]), Ok(()));
+        assert_eq!(check(&[address, address, "-o", "json"]), Ok(()));
+        let two = check(&[address, address, "--worker", "a"]).unwrap_err();
+        assert!(two.contains("needs one address"), "{two}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn components_of_a_file_are_drained_without_options_for_addresses() {
+        for option in [["--worker", "a"], ["-o", "json"]] {
+            let all = ["palm", "drain", "hand/0"].iter().chain(&option);
+            let error = Arguments::try_parse_from(all).unwrap().check();
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("address"), "{error}");
+        }
     }
 }

@@ -14,6 +14,9 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::parse();
+    if let Err(error) = arguments.check() {
+        error.exit();
+    }
     if std::env::var_os("PALM_LOG").is_some() {
         palm::logging::init();
     }

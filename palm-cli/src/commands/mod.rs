@@ -80,10 +80,12 @@ pub enum Failure {
     Operate(#[from] OperatorError),
     /// A component still drains.
     #[error(
-        "the component at {address} has not stopped within {limit:?}: `palm inspect {address}` shows what it waits for"
+        "{subject} has not stopped within {limit:?}: `palm inspect {address}` shows what it waits for"
     )]
     NotDrained {
-        /// Its address.
+        /// The component.
+        subject: String,
+        /// Its address, or that of its master.
         address: String,
         /// The drain limit, and the time to stop.
         limit: Duration,
@@ -141,12 +143,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Cache(cache) => cache::cache(cache).await,
         #[cfg(target_os = "linux")]
         Command::Cluster(command) => match command.drained_addresses() {
-            Some(addresses) => operate::drain(&addresses).await,
+            Some((addresses, at)) => operate::drain(&addresses, &at).await,
             None => cluster::run(command),
         },
         Command::ClusterFile(command) => cluster_file::run(command),
         #[cfg(not(target_os = "linux"))]
-        Command::Drain(drain) => operate::drain(&drain.addresses).await,
+        Command::Drain(drain) => operate::drain(&drain.addresses, &drain.at).await,
         Command::Configure(configure) => operate::configure(configure).await,
         Command::Exporter(exporter) => exporter::exporter(exporter).await,
         Command::Completions { shell } => documents::completions(shell),

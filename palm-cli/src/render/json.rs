@@ -168,6 +168,8 @@ fn worker(component: &Component, edge: &Edge, worker: &Worker) -> Value {
         "uptime": worker.uptime.as_secs_f64(),
         "concurrency": worker.concurrency,
         "prefetched": worker.prefetched,
+        "prefetch": worker.prefetch,
+        "log_level": worker.log_level,
         "running": worker.running,
         "results": worker.results,
         "calls": worker.calls,

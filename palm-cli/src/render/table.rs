@@ -160,6 +160,10 @@ fn details(text: &mut String, component: &Component, report: &Report) {
         text.push('\n');
         text.push_str(&functions(report));
     }
+    if report.edges.iter().any(|edge| edge.worker.is_some()) {
+        text.push('\n');
+        text.push_str(&workers(report));
+    }
     if !report.edges.is_empty() {
         text.push('\n');
         text.push_str(&text::table("  ", &EDGE_COLUMNS, &all_edges(component)));
@@ -193,6 +197,33 @@ fn parts(report: &Report) -> String {
         ]
     });
     text::table("  ", &columns, &parts.collect::<Vec<_>>())
+}
+
+/// Returns what the workers that have reported say of themselves.
+fn workers(report: &Report) -> String {
+    let columns = [
+        ("worker", Align::Left),
+        ("instance", Align::Left),
+        ("process", Align::Right),
+        ("host", Align::Left),
+        ("running", Align::Right),
+        ("prefetched", Align::Right),
+        ("log level", Align::Left),
+    ];
+    let workers = report.edges.iter().filter_map(|edge| {
+        let worker = edge.worker.as_ref()?;
+        let prefetch = or_unknown(worker.prefetch, count);
+        Some(vec![
+            edge.name.clone(),
+            format!("{:016x}", worker.instance),
+            worker.pid.to_string(),
+            worker.host.clone(),
+            format!("{} of {}", count(worker.running), worker.concurrency),
+            format!("{} of {prefetch}", count(worker.prefetched)),
+            worker.log_level.clone(),
+        ])
+    });
+    text::table("  ", &columns, &workers.collect::<Vec<_>>())
 }
 
 fn functions(report: &Report) -> String {

@@ -1,4 +1,4 @@
-//! The components that this program is: a master that splits its results into the streams `even` and `odd`, its workers,
+//! The components that this program is: a master without hooks, one that splits its results into the streams `even` and `odd`, its workers,
 //! a step for each stream, and a sink.
 
 use palm::prelude::*;
@@ -16,6 +16,7 @@ pub(crate) fn run() {
                 let master = Splitting::default().bind(address).pipelined(true);
                 master.spawn().await
             }
+            ["plain_master", address] => Master::new("images").bind(address).spawn().await,
             ["worker", master, name] => Hand.connect(master).name(name).spawn().await,
             ["workers", master, count] => {
                 // The first one stands for all of them.

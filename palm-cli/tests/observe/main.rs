@@ -18,6 +18,8 @@ mod setup;
 mod tmux;
 #[cfg(target_os = "linux")]
 mod walk;
+#[cfg(target_os = "linux")]
+mod workers;
 
 fn main() {
     #[cfg(target_os = "linux")]
@@ -28,6 +30,7 @@ fn main() {
         arguments.test_threads.get_or_insert(2);
         let tests = [
             walk::tests(),
+            workers::tests(),
             problems::tests(),
             tmux::tests(),
             cost::tests(),

@@ -119,7 +119,12 @@ async fn older() {
         assert_eq!(code, 0, "{stderr}");
         assert!(stdout.contains("old  server of palm 0.0.9"), "{stdout}");
         assert!(stderr.contains("begin at another one"), "{stderr}");
-        for arguments in [&["configure", &*address][..], &["drain", &address]] {
+        for arguments in [
+            &["configure", &*address][..],
+            &["drain", &address],
+            &["configure", &address, "--worker", "hand"],
+            &["drain", &address, "--worker", "hand"],
+        ] {
             let (code, _, stderr) = palm(arguments).await;
             assert_eq!(code, 1);
             assert!(stderr.contains("does not know this request"), "{stderr}");

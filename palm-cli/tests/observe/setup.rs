@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,11 @@ impl Component {
         db_address.clone_into(&mut component.db_address);
         pub_address.clone_into(&mut component.pub_address);
         component
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {

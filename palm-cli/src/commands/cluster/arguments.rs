@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use palm::socket::Address;
 
-use crate::arguments::{ClusterFile, Output, seconds};
+use crate::arguments::{ClusterFile, DrainedAt, Output, seconds};
 
 /// The subcommands that run a cluster.
 #[derive(Debug, Subcommand)]
@@ -27,8 +27,8 @@ pub enum Command {
     /// Drain and stop components, until they are restarted. They are killed after the time that the file gives them.
     Stop(Stop),
     /// As `stop`, and show what they still do. With addresses, such as tcp://127.0.0.1:5559, drain the components there,
-    /// which need not belong to a cluster file.
-    Drain(Stop),
+    /// which need not belong to a cluster file, or workers of a master.
+    Drain(Drain),
     /// Show what happened in a cluster.
     Events(Events),
     /// Drain and stop a cluster.
@@ -43,11 +43,24 @@ pub enum Command {
 
 impl Command {
     /// Returns the addresses of the components that `palm drain` drains, unless they are named by a cluster file.
-    pub fn drained_addresses(&self) -> Option<Vec<Address>> {
-        let Self::Drain(Stop { names, .. }) = self else {
+    pub fn drained_addresses(&self) -> Option<(Vec<Address>, DrainedAt)> {
+        let Self::Drain(Drain { stop, at }) = self else {
             return None;
         };
-        names.iter().map(|name| name.parse().ok()).collect()
+        let addresses = stop.names.iter().map(|name| name.parse().ok());
+        addresses
+            .collect::<Option<_>>()
+            .map(|addresses| (addresses, at.clone()))
+    }
+
+    pub(crate) fn mistake(&self) -> Option<&'static str> {
+        let Self::Drain(drain) = self else {
+            return None;
+        };
+        let addresses = self.drained_addresses();
+        drain
+            .at
+            .mistake(addresses.map(|(addresses, _)| addresses.len()))
     }
 }
 
@@ -213,6 +226,17 @@ pub struct Stop {
     #[command(flatten)]
     #[expect(missing_docs)]
     pub timeout: Timeout,
+}
+
+/// `palm drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub stop: Stop,
+    #[command(flatten)]
+    #[expect(missing_docs)]
+    pub at: DrainedAt,
 }
 
 /// `palm events`.

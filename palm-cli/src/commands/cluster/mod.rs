@@ -34,7 +34,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Scale(scale) => change::scale(&scale),
         Command::Restart(restart) => change::restart(&restart),
         Command::Stop(stop) => change::stop(&stop, change::Shown::End),
-        Command::Drain(drain) => change::stop(&drain, change::Shown::Progress),
+        Command::Drain(drain) => change::stop(&drain.stop, change::Shown::Progress),
         Command::Events(events) => logs::events(&events),
         Command::Down(down) => change::down(&down),
         Command::Upgrade { file } => change::upgrade(&file),
