@@ -116,6 +116,19 @@ impl Collector {
     }
 }
 
+#[derive(Default)]
+struct Pricer;
+
+/// Knows prices, and is reached by HTTP.
+#[palm::http_worker(server = "prices")]
+impl Pricer {
+    /// Returns the price of an article.
+    #[palm::method]
+    fn price(&self, article: String) -> String {
+        format!("{article}: {} cents", 10 * article.len())
+    }
+}
+
 palm::main! {
     Resizer => Resizer::open,
     Shouter => || Shouter,

@@ -628,6 +628,7 @@ pub use palm_macros::mux_worker;
 /// # }
 /// ```
 ///
+/// A program of [`main!`](crate::main) starts it as `my_program http_worker images --bind 127.0.0.1:8888`.
 /// Its master has an [`HttpConnection`](parts::HttpConnection) instead of sockets for workers.
 /// [`HttpWorker`](http::HttpWorker) describes the wire format.
 ///
@@ -1155,7 +1156,8 @@ pub mod __private {
         Outcome, Receiver, Results, Shape, State, StateRef, blocking,
     };
     pub use palm_runtime::component::{
-        HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
+        HttpWorkerBuilder, HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder,
+        WorkerBuilder,
     };
     #[cfg(feature = "http")]
     pub use palm_runtime::http::IntoHttpWorker;

@@ -77,6 +77,11 @@ impl Kind {
         }
     }
 
+    /// The builder by which a program of `palm::main!` starts such a component.
+    pub(crate) fn program_builder(self) -> &'static str {
+        self.builder().1.unwrap_or("HttpWorkerBuilder")
+    }
+
     /// The options of the attribute.
     pub(crate) fn options(self) -> &'static [OptionSpec] {
         if self.is_worker() {

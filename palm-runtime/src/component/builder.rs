@@ -6,7 +6,8 @@ use tower::Layer;
 
 use super::any_options::{AnyOptions, StreamAddress, StreamSource, worker_name};
 use super::kind::{
-    Calls, Follows, HasWorkers, Hub, Kind, Master, Pipeline, Publishes, Pulls, Server, Sink, Worker,
+    Calls, Follows, HasWorkers, HttpWorker, Hub, Kind, Master, Pipeline, Publishes, Pulls, Server,
+    Sink, Worker,
 };
 use super::settings::{Store, settings};
 use crate::cache::KeyValue;
@@ -45,6 +46,9 @@ pub type MasterBuilder<C> = Builder<C, Master>;
 pub type HubBuilder<C> = Builder<C, Hub>;
 /// The options of a worker, or of a mux worker.
 pub type WorkerBuilder<C> = Builder<C, Worker>;
+
+/// The options of an HTTP worker that a program starts. Its address is that of its web server.
+pub type HttpWorkerBuilder<C> = Builder<C, HttpWorker>;
 
 /// A component that peers connect to. Implemented by the macros.
 #[diagnostic::on_unimplemented(
@@ -109,7 +113,7 @@ impl<C: Shape, K: Kind> FromComponent<C> for Builder<C, K> {
     fn from_component(component: C, db_address: ParsedAddress) -> Self {
         // The name of a worker identifies its process; that of the component is the name of its master.
         let name = match K::KIND {
-            Worker::KIND => worker_name(&component.worker_prefix()),
+            Worker::KIND | HttpWorker::KIND => worker_name(&component.worker_prefix()),
             _ => component.name().to_owned(),
         };
         Self::new(component, name, db_address)
@@ -220,6 +224,11 @@ builder_options! {
         /// Sets the address at which the master pulls results, its `worker_pull_address`. Default: discovered at
         /// `db_address`.
         pull_address: String = |options, address: impl IntoAddress| options.pull_address = Some(address.into_address());
+    }
+    "HttpWorker": impl[<C>] Builder<C, HttpWorker> {
+        /// Sets how many calls may run at once; further ones wait. Default: the number of processors. With 0 the component
+        /// does not start.
+        concurrency: usize = |options, calls: usize| options.concurrency = calls;
     }
 }
 

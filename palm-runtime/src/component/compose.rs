@@ -109,10 +109,11 @@ pub(super) type Composing = BoxFuture<'static, std::result::Result<ServerTemplat
 
 impl AnyComponent {
     /// Returns all mistakes of the configuration as one error.
-    fn check(&self) -> std::result::Result<(), StartError> {
+    pub(super) fn check(&self) -> std::result::Result<(), StartError> {
         let mut mistakes = Mistakes::default();
         let (kind, options) = (self.kind, &self.options);
         let is_worker = kind == kind::Worker::KIND;
+        let is_http_worker = kind == kind::HttpWorker::KIND;
         mistakes.check_name(Some(kind), &options.name);
         for mistake in &self.mistakes {
             mistakes.add(mistake);
@@ -133,7 +134,7 @@ impl AnyComponent {
                     check_connected(&mut mistakes, kind, option, address, peer);
                 }
             }
-        } else {
+        } else if !is_http_worker {
             let addresses = [
                 ("pull_address", &options.pull_address),
                 ("pub_address", &options.pub_address),
@@ -461,7 +462,7 @@ impl AnyComponent {
         })
     }
 
-    fn db_address(&self) -> std::result::Result<Address, StartError> {
+    pub(super) fn db_address(&self) -> std::result::Result<Address, StartError> {
         let configured = self.options.db_address.clone();
         configured.map_err(|error| self.address_error(error.into()))
     }

@@ -30,7 +30,7 @@ impl Mistakes {
 
     /// Checks the name of a component. Names of workers are for people, and may contain any character.
     pub(super) fn check_name(&mut self, kind: Option<ComponentKind>, name: &str) {
-        if kind == Some(ComponentKind::Worker) {
+        if let Some(ComponentKind::Worker | ComponentKind::HttpWorker) = kind {
             if name.is_empty() {
                 self.add("its name is empty: remove `.name(\"\")` to use the default name");
             }

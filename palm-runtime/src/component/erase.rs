@@ -144,6 +144,14 @@ impl<C: Shape> Compose for Builder<C, kind::Hub> {
     }
 }
 
+#[cfg(feature = "http")]
+impl<C: Callable> Compose for Builder<C, kind::HttpWorker> {
+    fn compose(self) -> Composing {
+        let (component, methods) = self.erase();
+        component.http_worker(methods)
+    }
+}
+
 impl<C: Callable> Compose for Builder<C, kind::Worker> {
     fn compose(self) -> Composing {
         let (component, methods) = self.erase();

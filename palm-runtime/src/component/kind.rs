@@ -53,4 +53,6 @@ kinds! {
     Hub: Follows, Publishes, HasWorkers;
     /// A worker whose methods are closures ([`Worker::builder`]).
     Worker: Calls;
+    /// A worker that is reached by HTTP.
+    HttpWorker: ;
 }

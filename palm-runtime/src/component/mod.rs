@@ -15,6 +15,8 @@ mod dedicated_thread;
 mod description;
 mod erase;
 mod handle;
+#[cfg(feature = "http")]
+mod http_worker;
 mod kind;
 #[cfg(any(feature = "serde", feature = "clap"))]
 mod options;
@@ -28,8 +30,8 @@ mod until_signal;
 mod wiring;
 
 pub use builder::{
-    Bind, Builder, Connect, FromComponent, HubBuilder, MasterBuilder, PipelineBuilder,
-    ServerBuilder, SinkBuilder, WorkerBuilder,
+    Bind, Builder, Connect, FromComponent, HttpWorkerBuilder, HubBuilder, MasterBuilder,
+    PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
 };
 pub use closure_builder::ClosureBuilder;
 pub(crate) use compose::Compose;
@@ -42,8 +44,8 @@ pub(crate) use kind::Kind;
 pub use kind::{Pipeline, Server, Sink, Worker};
 #[cfg(any(feature = "serde", feature = "clap"))]
 pub use options::{
-    ComponentOptions, HubOptions, MasterOptions, PipelineOptions, ServerOptions, SinkOptions,
-    WorkerOptions,
+    ComponentOptions, HttpWorkerOptions, HubOptions, MasterOptions, PipelineOptions, ServerOptions,
+    SinkOptions, WorkerOptions,
 };
 pub use part_registration::{InboundEntry, OutboundEntry};
 pub use start_future::StartFuture;

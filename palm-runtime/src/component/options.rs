@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::builder::{self, Builder};
-use super::kind::{Hub, Kind, Master, Pipeline, Server, Sink, Worker};
+use super::kind::{HttpWorker, Hub, Kind, Master, Pipeline, Server, Sink, Worker};
 use super::settings::Settings;
 #[cfg(feature = "monitor")]
 use crate::options::value::read;
@@ -36,6 +36,11 @@ pub type MasterOptions = ComponentOptions<Master>;
 pub type HubOptions = ComponentOptions<Hub>;
 /// The options of a worker.
 pub type WorkerOptions = ComponentOptions<Worker>;
+/// The options of an HTTP worker that a program starts.
+pub type HttpWorkerOptions = ComponentOptions<HttpWorker>;
+
+/// The options of all components that an HTTP worker has: it has no links and no cache.
+const HTTP_WORKER_SETTINGS: [&str; 4] = ["own_thread", "log_level", "drain_limit", "trust_network"];
 
 impl<K> Clone for ComponentOptions<K> {
     fn clone(&self) -> Self {
@@ -68,6 +73,9 @@ impl<K> fmt::Debug for ComponentOptions<K> {
 impl<K: Kind> ComponentOptions<K> {
     fn known() -> Vec<Described> {
         let mut list = describe::<Settings>();
+        if K::KIND == HttpWorker::KIND {
+            list.retain(|setting| HTTP_WORKER_SETTINGS.contains(&&*setting.name));
+        }
         builder::describe_options(K::HAS, &mut list);
         #[cfg(feature = "monitor")]
         list.push(Described {

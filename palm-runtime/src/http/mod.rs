@@ -42,4 +42,5 @@ pub use serve::{Serve, serve};
 pub use service::GatewayService;
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls, TlsError};
+pub(crate) use worker::ErasedHttpWorker;
 pub use worker::{HttpWorker, IntoHttpWorker};

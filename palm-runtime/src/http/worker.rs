@@ -61,6 +61,10 @@ pub struct HttpWorker<C> {
     component: PhantomData<fn() -> C>,
 }
 
+/// The service of an [`HttpWorker`] of any type.
+#[derive(Debug, Clone)]
+pub(crate) struct ErasedHttpWorker(Arc<AnyHttpWorker>);
+
 /// An [`HttpWorker`] of any component.
 #[derive(Debug)]
 struct AnyHttpWorker {
@@ -250,8 +254,31 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let worker = self.worker.clone();
-        let request = request.map(|body| super::Body::new(body).into_inner());
+        let request = request.map(super::Body::new);
+        tower::Service::call(&mut ErasedHttpWorker(self.worker.clone()), request)
+    }
+}
+
+impl ErasedHttpWorker {
+    pub(crate) fn new(name: String, methods: Arc<dyn Methods>, concurrency: usize) -> Self {
+        let worker = AnyHttpWorker::new(name, methods);
+        worker.concurrency.store(concurrency, Ordering::Relaxed);
+        Self(Arc::new(worker))
+    }
+}
+
+impl tower::Service<Request<super::Body>> for ErasedHttpWorker {
+    type Response = Response<super::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<super::Body>) -> Self::Future {
+        let worker = self.0.clone();
+        let request = request.map(super::Body::into_inner);
         async move { Ok(worker.respond(request).await.map(super::Body::from_inner)) }.boxed()
     }
 }

@@ -14,8 +14,7 @@ use crate::component::FromComponent;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a component that `palm::main!` can start",
     label = "no component",
-    note = "annotate an `impl` block of it with `#[palm::server]`, `#[palm::worker]` or another kind; a web server starts \
-            the component of `#[palm::http_worker]`"
+    note = "annotate an `impl` block of it with `#[palm::server]`, `#[palm::worker]` or another kind"
 )]
 pub trait Linked: Sized + Send + 'static {
     /// The builder of its kind.
@@ -80,6 +79,8 @@ pub(crate) mod main {
         MasterOptions, PipelineBuilder, PipelineOptions, ServerBuilder, ServerOptions, SinkBuilder,
         SinkOptions, StartFuture, WorkerBuilder, WorkerOptions,
     };
+    #[cfg(feature = "http")]
+    use crate::component::{HttpWorkerBuilder, HttpWorkerOptions};
     use crate::discovery::IntoAddress;
     use crate::executor::Callable;
     use crate::failure::BoxError;
@@ -152,6 +153,11 @@ pub(crate) mod main {
         MasterBuilder, MasterOptions: Shape;
         HubBuilder, HubOptions: Shape, follow;
         WorkerBuilder, WorkerOptions: Callable;
+    }
+
+    #[cfg(feature = "http")]
+    launch! {
+        HttpWorkerBuilder, HttpWorkerOptions: Callable;
     }
 
     impl StartRequest<'_> {

@@ -50,6 +50,8 @@ pub use bypass::{NoProducer, PullBypassConnection, PushBypassConnection, RepBypa
 pub use control::CacheService;
 pub use handler::Handler;
 #[cfg(feature = "http")]
+pub(crate) use http::HttpWorkerService;
+#[cfg(feature = "http")]
 pub use http::{
     GatewayDealer, GatewayRouter, HttpConnection, HttpError, HttpGateway, HttpService,
     MessageService, Retry,

@@ -6,37 +6,13 @@ use palm_plan::Kind;
 
 use super::constructor::ConstructedComponent;
 use super::error::ProgramError;
-use crate::component_kind::ComponentKind;
+use super::kind::ProgramKind;
 use crate::function::nearest;
 use crate::linked_components::{PlainHub, PlainMaster, Registration, StartComponent, components};
 
-/// The kinds of components that a program starts, each a command.
-pub(super) const KINDS: [Kind; 6] = [
-    Kind::Server,
-    Kind::Master,
-    Kind::Hub,
-    Kind::Worker,
-    Kind::Pipeline,
-    Kind::Sink,
-];
-
-/// Returns the kind whose command starts a component; `None` if a web server starts it.
-fn command_kind(kind: ComponentKind) -> Option<Kind> {
-    match kind {
-        ComponentKind::Server => Some(Kind::Server),
-        ComponentKind::Master => Some(Kind::Master),
-        ComponentKind::Hub => Some(Kind::Hub),
-        ComponentKind::Worker | ComponentKind::MuxWorker => Some(Kind::Worker),
-        ComponentKind::Pipeline => Some(Kind::Pipeline),
-        ComponentKind::Sink => Some(Kind::Sink),
-        ComponentKind::HttpWorker => None,
-    }
-}
-
 /// A component that is linked into the program, or a master or hub without hooks.
 pub(super) struct CatalogEntry {
-    /// `None` for an HTTP worker.
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: ProgramKind,
     /// The name by which the program starts it: the declared one, or the type's if several components have that.
     pub(super) handle: String,
     /// The name that its macro declares; for a worker that of its master, or `_`.
@@ -64,7 +40,7 @@ impl CatalogEntry {
     pub(super) fn type_name(&self) -> &'static str {
         match (self.registration, self.kind) {
             (Some(registration), _) => registration.type_name,
-            (None, Some(Kind::Hub)) => "palm::Hub",
+            (None, ProgramKind::HUB) => "palm::Hub",
             (None, _) => "palm::Master",
         }
     }
@@ -73,14 +49,9 @@ impl CatalogEntry {
     pub(super) fn doc(&self) -> &'static str {
         match (self.registration, self.kind) {
             (Some(registration), _) => registration.doc,
-            (None, Some(Kind::Hub)) => "A hub without hooks.",
+            (None, ProgramKind::HUB) => "A hub without hooks.",
             (None, _) => "A master without hooks.",
         }
-    }
-
-    /// The kind, as lists name it.
-    pub(super) fn kind_name(&self) -> &'static str {
-        self.kind.map_or("http_worker", Kind::name)
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -99,7 +70,7 @@ impl Catalog {
 
     fn of(linked: Vec<&'static Registration>, mut constructed: Vec<ConstructedComponent>) -> Self {
         let entry = |registration: &'static Registration, starter| CatalogEntry {
-            kind: command_kind(registration.kind),
+            kind: registration.kind.into(),
             handle: registration.name.to_owned(),
             declared: registration.name.to_owned(),
             registration: Some(registration),
@@ -134,14 +105,14 @@ impl Catalog {
         &self.0
     }
 
-    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &CatalogEntry> {
-        self.0.iter().filter(move |entry| entry.kind == Some(kind))
+    pub(super) fn of_kind(&self, kind: ProgramKind) -> impl Iterator<Item = &CatalogEntry> {
+        self.0.iter().filter(move |entry| entry.kind == kind)
     }
 
     /// Returns the workers of a master or hub.
     pub(super) fn workers_of(&self, entry: &CatalogEntry) -> Vec<&CatalogEntry> {
         let is_of = |worker: &&CatalogEntry| [&*entry.declared, "_"].contains(&&*worker.declared);
-        self.of_kind(Kind::Worker).filter(is_of).collect()
+        self.of_kind(ProgramKind::WORKER).filter(is_of).collect()
     }
 
     /// Returns the component of this kind and name, or the only one of the kind.
@@ -151,7 +122,7 @@ impl Catalog {
     /// There is none, or more than one.
     pub(super) fn find(
         &self,
-        kind: Kind,
+        kind: ProgramKind,
         name: Option<&str>,
     ) -> Result<&CatalogEntry, ProgramError> {
         let command = kind.name();
@@ -200,11 +171,11 @@ impl Catalog {
 
 /// Returns a master and a hub without hooks for each name of a master that workers declare and the program does not link.
 fn plain(entries: &[CatalogEntry]) -> Vec<CatalogEntry> {
-    let workers = entries.iter().filter(|it| it.kind == Some(Kind::Worker));
+    let workers = entries.iter().filter(|it| it.kind == ProgramKind::WORKER);
     let names: BTreeSet<_> = workers.map(|worker| worker.declared.clone()).collect();
     let is_linked = |name: &str| {
         let named = entries.iter().filter(|entry| entry.declared == name);
-        named.filter_map(|entry| entry.kind).any(Kind::has_workers)
+        named.map(|entry| entry.kind).any(ProgramKind::has_workers)
     };
     let missing = names
         .into_iter()
@@ -214,7 +185,7 @@ fn plain(entries: &[CatalogEntry]) -> Vec<CatalogEntry> {
             let master: Box<dyn StartComponent> = Box::new(PlainMaster(name.clone()));
             let hub: Box<dyn StartComponent> = Box::new(PlainHub(name.clone()));
             [(Kind::Master, master), (Kind::Hub, hub)].map(|(kind, starter)| CatalogEntry {
-                kind: Some(kind),
+                kind: ProgramKind::Cluster(kind),
                 handle: name.clone(),
                 declared: name.clone(),
                 registration: None,
@@ -251,6 +222,7 @@ fn name_by_type(entries: &mut [CatalogEntry]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component_kind::ComponentKind;
 
     const fn linked(
         kind: ComponentKind,
@@ -272,14 +244,14 @@ mod tests {
     /// Returns the kinds and names of a program with these components.
     fn names(linked: &[&'static Registration]) -> Vec<String> {
         let catalog = Catalog::of(linked.to_vec(), Vec::new());
-        let name = |entry: &CatalogEntry| format!("{} {}", entry.kind_name(), entry.handle);
+        let name = |entry: &CatalogEntry| format!("{} {}", entry.kind, entry.handle);
         catalog.entries().iter().map(name).collect()
     }
 
     /// Checks what a program finds by a name.
     fn check(linked: &[&'static Registration], kind: Kind, name: Option<&str>, expected: &str) {
         let catalog = Catalog::of(linked.to_vec(), Vec::new());
-        let found = match catalog.find(kind, name) {
+        let found = match catalog.find(ProgramKind::Cluster(kind), name) {
             Ok(entry) => entry.type_name().to_owned(),
             Err(error) => error.text(),
         };
@@ -307,10 +279,10 @@ mod tests {
         assert_eq!(
             names(&[&CROPPER, &OTHER_CROPPER, &HUB, &WEB]),
             [
-                "http_worker images",
                 "hub images",
                 "worker a::Cropper",
                 "worker b::Cropper",
+                "http_worker images",
             ]
         );
     }
@@ -352,7 +324,7 @@ mod tests {
     #[test]
     fn workers_of_a_master_are_those_that_declare_it_or_any() {
         let catalog = Catalog::of(vec![&RESIZER, &CROPPER, &ANY, &SERVER], Vec::new());
-        let master = catalog.find(Kind::Master, Some("images"));
+        let master = catalog.find(ProgramKind::Cluster(Kind::Master), Some("images"));
         let Ok(master) = master else {
             panic!("there is a master without hooks");
         };

@@ -6,11 +6,13 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, Args, Command, value_parser};
 use palm_plan::Kind;
 
-use super::catalog::{Catalog, CatalogEntry, KINDS};
+use super::catalog::{Catalog, CatalogEntry};
 use super::error::ProgramError;
+use super::kind::ProgramKind;
 use super::list::{functions, not_startable};
 use crate::component::{
-    HubOptions, MasterOptions, PipelineOptions, ServerOptions, SinkOptions, WorkerOptions,
+    HttpWorkerOptions, HubOptions, MasterOptions, PipelineOptions, ServerOptions, SinkOptions,
+    WorkerOptions,
 };
 use crate::linked_components::StartComponent;
 use crate::socket::Address;
@@ -85,7 +87,7 @@ pub(super) fn program(
         Some((entry, command)) => (Some(entry), Some(command)),
         None => (None, None),
     };
-    for kind in KINDS {
+    for kind in ProgramKind::ALL {
         let mut entries = catalog.of_kind(kind).peekable();
         if entries.peek().is_none() {
             continue;
@@ -108,7 +110,10 @@ pub(super) fn program(
     command
 }
 
-fn about_kind(kind: Kind) -> &'static str {
+fn about_kind(kind: ProgramKind) -> &'static str {
+    let ProgramKind::Cluster(kind) = kind else {
+        return "Run a worker that its master reaches by HTTP";
+    };
     match kind {
         Kind::Server => "Run a server, which answers calls",
         Kind::Master => "Run a master, which distributes calls to workers",
@@ -121,7 +126,7 @@ fn about_kind(kind: Kind) -> &'static str {
 
 fn about(entry: &CatalogEntry) -> String {
     match entry.doc() {
-        "" => format!("The {} `{}`", entry.kind_name(), entry.type_name()),
+        "" => format!("The {} `{}`", entry.kind, entry.type_name()),
         doc => doc.trim_end_matches('.').to_owned(),
     }
 }
@@ -132,11 +137,11 @@ fn about(entry: &CatalogEntry) -> String {
 ///
 /// The component cannot be started, or an argument of its constructor is an option of palm.
 pub(super) fn component(catalog: &Catalog, entry: &CatalogEntry) -> Result<Command, ProgramError> {
-    let (Some(kind), Some(starter)) = (entry.kind, &entry.starter) else {
+    let kind = entry.kind;
+    let Some(starter) = &entry.starter else {
         let problem = not_startable(entry);
         return Err(ProgramError::mistake(format!(
-            "the {} `{}` {problem}",
-            entry.kind_name(),
+            "the {kind} `{}` {problem}",
             entry.handle
         )));
     };
@@ -168,7 +173,7 @@ pub(super) fn component(catalog: &Catalog, entry: &CatalogEntry) -> Result<Comma
     Ok(command.about(about(entry)).after_help(after))
 }
 
-fn addresses(kind: Kind) -> Vec<Arg> {
+fn addresses(kind: ProgramKind) -> Vec<Arg> {
     let address = |id: &'static str| {
         let name = id.trim_start_matches("palm.");
         Arg::new(id)
@@ -183,6 +188,14 @@ fn addresses(kind: Kind) -> Vec<Arg> {
     let connect = address(CONNECT)
         .action(ArgAction::Append)
         .value_delimiter(',');
+    let ProgramKind::Cluster(kind) = kind else {
+        return vec![
+            address(BIND)
+                .required(true)
+                .value_parser(ValueParser::new(parse_http_address))
+                .help("The host and port to serve HTTP at, such as 127.0.0.1:8888; with port 0 the system chooses one"),
+        ];
+    };
     match kind {
         Kind::Worker => vec![
             address(CONNECT)
@@ -209,6 +222,20 @@ fn parse_address(text: &str) -> Result<String, crate::socket::AddressError> {
     text.parse::<Address>().map(|_| text.to_owned())
 }
 
+/// Returns the address of a web server as one of palm.
+fn parse_http_address(text: &str) -> Result<String, String> {
+    let address = match text.split_once("://") {
+        None => format!("tcp://{text}"),
+        Some(("http" | "tcp", address)) => format!("tcp://{address}"),
+        Some((scheme, _)) => {
+            return Err(format!(
+                "`{scheme}://` is not served: state a host and port, such as 127.0.0.1:8888"
+            ));
+        }
+    };
+    parse_address(&address).map_err(|error| error.to_string())
+}
+
 fn config() -> Arg {
     Arg::new(CONFIG)
         .long("config")
@@ -219,7 +246,10 @@ fn config() -> Arg {
 }
 
 /// Adds the options of a kind.
-pub(super) fn options(kind: Kind, command: Command) -> Command {
+pub(super) fn options(kind: ProgramKind, command: Command) -> Command {
+    let ProgramKind::Cluster(kind) = kind else {
+        return HttpWorkerOptions::augment_args(command);
+    };
     match kind {
         Kind::Server => ServerOptions::augment_args(command),
         Kind::Master => MasterOptions::augment_args(command),
@@ -340,7 +370,7 @@ fn with_workers(command: Command) -> Command {
         .default_value("0")
         .help_heading(heading)
         .help("How many workers of each linked type to run in this process");
-    let options = options(Kind::Worker, Command::new("worker"));
+    let options = options(ProgramKind::WORKER, Command::new("worker"));
     let options = options
         .get_arguments()
         .filter(|option| WORKER_OPTIONS.contains(&option.get_id().as_str()));

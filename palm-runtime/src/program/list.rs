@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Write as _};
 
-use palm_plan::Kind;
 use serde_json::{Value, json};
 
 use super::catalog::{Catalog, CatalogEntry};
@@ -26,10 +25,10 @@ fn write_text(text: &mut String, program: &str, catalog: &Catalog) -> fmt::Resul
     }
     writeln!(text, "Components of {program}:\n")?;
     let width = |part: fn(&CatalogEntry) -> &str| entries.iter().map(|it| part(it).len()).max();
-    let kinds = width(CatalogEntry::kind_name).unwrap_or_default();
+    let kinds = width(|entry| entry.kind.name()).unwrap_or_default();
     let handles = width(|entry| &entry.handle).unwrap_or_default();
     for entry in entries {
-        let (kind, handle) = (entry.kind_name(), &entry.handle);
+        let (kind, handle) = (entry.kind, &entry.handle);
         let doc = match entry.doc() {
             "" => entry.type_name(),
             doc => doc,
@@ -41,19 +40,11 @@ fn write_text(text: &mut String, program: &str, catalog: &Catalog) -> fmt::Resul
         }
     }
     let startable = entries.iter().find(|entry| entry.starter.is_some());
-    if let Some(CatalogEntry {
-        kind: Some(kind),
-        handle,
-        ..
-    }) = startable
-    {
-        let address = match kind {
-            Kind::Worker => "--connect",
-            _ => "--bind",
-        };
+    if let Some(CatalogEntry { kind, handle, .. }) = startable {
+        let address = kind.example_address();
         writeln!(
             text,
-            "\nRun one with `{program} {kind} {handle} {address} tcp://127.0.0.1:5559`."
+            "\nRun one with `{program} {kind} {handle} {address}`."
         )?;
         writeln!(
             text,
@@ -80,13 +71,10 @@ pub(super) fn functions(entry: &CatalogEntry, indent: &str) -> String {
 /// Returns why a component cannot be started, and the remedy.
 pub(super) fn not_startable(entry: &CatalogEntry) -> String {
     let type_name = entry.type_name();
-    match entry.kind {
-        Some(_) => format!(
-            "cannot be started: derive `Default` for `{type_name}`, or name its constructor, as in \
-             `palm::main!({type_name} => {type_name}::new)`"
-        ),
-        None => "is started by a web server, see `palm::http`".to_owned(),
-    }
+    format!(
+        "cannot be started: derive `Default` for `{type_name}`, or name its constructor, as in \
+         `palm::main!({type_name} => {type_name}::new)`"
+    )
 }
 
 /// Returns the list for other programs.
@@ -98,7 +86,7 @@ pub(super) fn json(catalog: &Catalog) -> Value {
             doc => json!({ "name": function.name, "doc": doc }),
         });
         json!({
-            "kind": entry.kind_name(),
+            "kind": entry.kind.name(),
             "component": entry.declared,
             "type": entry.type_name(),
             "doc": entry.doc(),

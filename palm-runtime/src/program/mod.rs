@@ -8,6 +8,7 @@ mod catalog;
 mod command_line;
 mod constructor;
 mod error;
+mod kind;
 mod list;
 mod notify;
 mod running;
@@ -21,12 +22,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
-use palm_plan::Kind;
 
-use self::catalog::{Catalog, CatalogEntry, KINDS};
+use self::catalog::{Catalog, CatalogEntry};
 use self::command_line::{BIND, CONNECT, FORMAT, ProgramInfo, WORKER_OPTIONS, WORKERS};
 pub use self::constructor::{ConstructedComponent, Constructor, constructed};
 use self::error::ProgramError;
+use self::kind::ProgramKind;
 use self::notify::Notifier;
 use self::running::Started;
 use crate::linked_components::StartRequest;
@@ -76,7 +77,7 @@ impl Program {
 
 /// The command `COMMAND COMPONENT` with the arguments after it.
 struct ComponentCommand<'a> {
-    kind: Kind,
+    kind: ProgramKind,
     entry: &'a CatalogEntry,
     arguments: Vec<OsString>,
 }
@@ -143,9 +144,10 @@ fn wired(
         return Ok(None);
     }
     let wiring = wiring::read()?;
-    let entry = catalog.find(wiring.kind, wiring.component.as_deref())?;
+    let kind = ProgramKind::Cluster(wiring.kind);
+    let entry = catalog.find(kind, wiring.component.as_deref())?;
     let command = ComponentCommand {
-        kind: wiring.kind,
+        kind,
         entry,
         arguments: rest.to_vec(),
     };
@@ -162,12 +164,12 @@ fn select<'a>(
     let [command, rest @ ..] = arguments else {
         return Ok(None);
     };
-    let Some(kind) = command.to_str().and_then(|it| it.parse().ok()) else {
+    let Some(kind) = command
+        .to_str()
+        .and_then(|it| it.parse::<ProgramKind>().ok())
+    else {
         return Ok(None);
     };
-    if !KINDS.contains(&kind) {
-        return Ok(None);
-    }
     let (entry, rest) = match rest {
         [name, rest @ ..] if !is_flag(name) => {
             (catalog.find(kind, Some(&name.to_string_lossy())), rest)
@@ -242,11 +244,11 @@ async fn start_components(
     matches: &ArgMatches,
 ) -> Result<Started, ProgramError> {
     let follows: Vec<String> = match entry.kind {
-        Some(Kind::Worker) => Vec::new(),
+        ProgramKind::WORKER => Vec::new(),
         _ => values_of(matches, CONNECT),
     };
     let own = match entry.kind {
-        Some(Kind::Worker) => CONNECT,
+        ProgramKind::WORKER => CONNECT,
         _ => BIND,
     };
     let db_address = values_of(matches, own).pop().unwrap_or_default();
@@ -293,7 +295,7 @@ fn values_of(matches: &ArgMatches, id: &str) -> Vec<String> {
 /// Returns the options of workers in the process of their master. All others, such as names and addresses, would be
 /// those of the master.
 fn worker_options(matches: &ArgMatches) -> Result<ArgMatches, clap::Error> {
-    let command = command_line::options(Kind::Worker, Command::new("worker"));
+    let command = command_line::options(ProgramKind::WORKER, Command::new("worker"));
     let command = command.mut_args(|arg| arg.env(None::<&'static str>));
     let flags = command.get_arguments().filter_map(|arg| {
         let id = arg.get_id().as_str();

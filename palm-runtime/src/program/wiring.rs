@@ -7,8 +7,8 @@ use palm_plan::Kind;
 use palm_plan::wiring::{VARIABLE, VERSION, Wiring};
 use serde_json::{Map, Value};
 
-use super::catalog::KINDS;
 use super::error::ProgramError;
+use super::kind::ProgramKind;
 use super::values::{ValueSource, arguments};
 use crate::function::nearest;
 
@@ -60,7 +60,7 @@ fn parse(text: &str) -> Result<JsonWiring, String> {
 /// Checks that the addresses are those of the kind.
 fn check(wiring: &JsonWiring) -> Result<(), String> {
     let (kind, connect) = (wiring.kind, wiring.connect.len());
-    if !KINDS.contains(&kind) {
+    if !ProgramKind::ALL.contains(&ProgramKind::Cluster(kind)) {
         return Err(format!(
             "a {kind} is not a component that a program starts by `run`"
         ));

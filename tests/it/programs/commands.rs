@@ -28,11 +28,12 @@ async fn program_without_arguments_lists_its_components() {
     let list = ended(program(&[])).await;
     assert!(list.status.success());
     for line in [
-        "  server    words      Splits texts.\n      first  Returns the first word.\n",
-        "  worker    images     Makes images smaller.\n      thumbnail  Makes a thumbnail.\n",
-        "  master    images     A master without hooks.\n",
-        "  pipeline  loud       Makes texts loud.\n",
-        "  sink      collected  Merges streams.\n",
+        "  server       words      Splits texts.\n      first  Returns the first word.\n",
+        "  worker       images     Makes images smaller.\n      thumbnail  Makes a thumbnail.\n",
+        "  master       images     A master without hooks.\n",
+        "  pipeline     loud       Makes texts loud.\n",
+        "  sink         collected  Merges streams.\n",
+        "  http_worker  prices     Knows prices, and is reached by HTTP.\n      price  Returns the price of an article.\n",
         "Run one with `programs server words --bind tcp://127.0.0.1:5559`.\n",
     ] {
         assert!(list.stdout.contains(line), "{line:?} in\n{}", list.stdout);
@@ -68,6 +69,7 @@ async fn list_as_json_has_kinds_names_types_and_functions() {
         "worker sleep",
         "pipeline loud",
         "sink collected",
+        "http_worker prices",
     ];
     assert_eq!(names, expected);
 }

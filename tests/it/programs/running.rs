@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use palm::Job;
+use palm::parts::{CacheService, HttpConnection, PubService, PullService};
 use palm::prelude::*;
 use tempfile::TempDir;
 use tokio::net::UnixDatagram as Datagram;
@@ -232,6 +233,38 @@ async fn failed_start_is_the_last_status() {
         "STATUS=cannot construct `Resizer`: the quality is 0, so nothing would be left of an image";
     worker.expect(status).await;
     assert_eq!(worker.process.output(SOON).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn http_worker_serves_once_it_is_ready() {
+    let arguments = ["http_worker", "prices", "--bind", "127.0.0.1:0", "--name"];
+    let mut worker = Notifying::start(program(&[&arguments[..], &["shop/0"]].concat()));
+    let ready = loop {
+        let notification = worker.next().await;
+        if notification.contains("READY=1") {
+            break notification;
+        }
+    };
+    let status = ready.lines().find_map(|line| line.strip_prefix("STATUS="));
+    let url = status.unwrap().strip_prefix("shop/0 at ").unwrap();
+    assert!(url.starts_with("http://127.0.0.1:"), "{ready}");
+
+    let mut master = ServerTemplate::new("prices");
+    master
+        .register_inbound(PullService::bind(ANY), "Pull")
+        .route("Http");
+    master
+        .register_outbound(HttpConnection::connect(url), "Http")
+        .route("Pub");
+    master.register_outbound(PubService::bind(ANY), "Pub");
+    master.register_bypass(CacheService::bind(ANY), "Cache");
+    let master = master.spawn().await.unwrap();
+    let answer = call(master.db_address(), &["prices.price"], "pear").await;
+    assert_eq!(answer, "pear: 40 cents");
+    master.shutdown().await.unwrap();
+    worker.process.terminate();
+    worker.expect("STOPPING=1").await;
+    assert_eq!(worker.process.output(SOON).await.status.code(), Some(0));
 }
 
 /// Begins a call of some milliseconds, and returns the job that will have its answer.

@@ -176,7 +176,7 @@ fn registration(component: &Component<'_>) -> TokenStream {
     });
     // The arguments of a generic type are not known here.
     let is_generic = !component.block.item.generics.params.is_empty();
-    let starter = (component.kind.builder().1.is_some() && !is_generic).then(|| {
+    let starter = (!is_generic).then(|| {
         quote! {
             .starter({
                 #[allow(unused_imports)]
@@ -201,16 +201,15 @@ fn registration(component: &Component<'_>) -> TokenStream {
     }
 }
 
-/// Returns the `impl` of `Linked`, by which `palm::main!` finds the `__PALM_REGISTRATION` of a type. An HTTP worker has
-/// none, because a web server starts it.
-fn linked(component: &Component<'_>) -> Option<TokenStream> {
+/// Returns the `impl` of `Linked`, by which `palm::main!` finds the `__PALM_REGISTRATION` of a type.
+fn linked(component: &Component<'_>) -> TokenStream {
     let private = private(component);
-    let builder = format_ident!("{}", component.kind.builder().1?);
+    let builder = format_ident!("{}", component.kind.program_builder());
     let body = quote! {
         type Builder = #private::#builder<Self>;
         const REGISTRATION: &'static #private::Registration = &__PALM_REGISTRATION;
     };
-    Some(implementation(component, &quote!(#private::Linked), &body))
+    implementation(component, &quote!(#private::Linked), &body)
 }
 
 /// Returns `let __palm_this = ..;`, the component as the method takes it.

@@ -1,8 +1,6 @@
-//! A worker that is reached by HTTP: `web_worker HOST:PORT`.
+//! A worker that is reached by HTTP: `web_worker http_worker --bind HOST:PORT`.
 
-use palm::BoxError;
-use palm::prelude::*;
-
+#[derive(Default)]
 struct MyHandler;
 
 #[palm::http_worker(server = "server")]
@@ -13,12 +11,4 @@ impl MyHandler {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    palm::logging::init();
-    let host = std::env::args()
-        .nth(1)
-        .expect("the host and port are an argument");
-    palm::http::serve(MyHandler.into_service(), host).await?;
-    Ok(())
-}
+palm::main!();
