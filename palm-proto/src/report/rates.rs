@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Edge, Report};
+use super::{Edge, Report, Role};
 
 /// Runs of a component whose late reports are still recognized.
 const MAX_EARLIER_RUNS: usize = 16;
@@ -16,6 +16,8 @@ const MAX_EARLIER_RUNS: usize = 16;
 pub struct Rates {
     /// Empty unless two reports of this run have arrived.
     earlier: Option<Report>,
+    /// The positions of the edges of `earlier`, sorted by [`Session`] and age: a master has many edges.
+    earlier_edges: Vec<usize>,
     latest: Option<Report>,
     /// The runs before the latest one.
     earlier_runs: VecDeque<u64>,
@@ -33,12 +35,17 @@ impl Rates {
                     self.latest = Some(latest);
                     return false;
                 }
+                let edges = &latest.edges;
+                self.earlier_edges = (0..edges.len()).collect();
+                let order = |at: &usize| (session(&edges[*at]), edges[*at].age);
+                self.earlier_edges.sort_by(|a, b| order(a).cmp(&order(b)));
                 self.earlier = Some(latest);
             }
             Some(latest) => {
                 self.earlier_runs.truncate(MAX_EARLIER_RUNS - 1);
                 self.earlier_runs.push_front(latest.instance);
                 self.earlier = None;
+                self.earlier_edges.clear();
             }
             None => {}
         }
@@ -56,10 +63,24 @@ impl Rates {
         self.earlier.as_ref()
     }
 
-    /// Returns the state of an edge of the newest report in the report before, if it is the same session.
+    /// Returns the state of an edge of the newest report in the report before, if it is the same session: of several ones
+    /// with the same name, the one that has grown older by the time between the reports.
     pub fn earlier_edge(&self, edge: &Edge) -> Option<&Edge> {
-        let mut edges = self.earlier.iter().flat_map(|report| &report.edges);
-        edges.find(|it| is_same_session(it, edge))
+        let edges = &self.earlier.as_ref()?.edges;
+        // A session that is not older than that was opened since then.
+        let age = edge.age.checked_sub(self.period())?;
+        if age.is_zero() {
+            return None;
+        }
+        let wanted = (session(edge), age);
+        let sorted = &self.earlier_edges;
+        let next = sorted.partition_point(|at| (session(&edges[*at]), edges[*at].age) < wanted);
+        let nearest = next.saturating_sub(1)..(next + 1).min(sorted.len());
+        sorted[nearest]
+            .iter()
+            .map(|at| &edges[*at])
+            .filter(|it| session(it) == session(edge) && it.age < edge.age)
+            .min_by_key(|it| it.age.abs_diff(age))
     }
 
     /// Returns the time between the two newest reports of this run of the component: since its start if there is one.
@@ -90,11 +111,9 @@ impl Rates {
     }
 }
 
-/// Returns whether an edge of an earlier report is the same session as `edge`.
-fn is_same_session(earlier: &Edge, edge: &Edge) -> bool {
-    earlier.role == edge.role
-        && earlier.name == edge.name
-        && earlier.db_address == edge.db_address
-        && earlier.topics == edge.topics
-        && earlier.age < edge.age
+/// What the edges of a session have in common in all reports.
+type Session<'a> = (Role, &'a str, &'a str, &'a [String]);
+
+fn session(edge: &Edge) -> Session<'_> {
+    (edge.role, &edge.name, &edge.db_address, &edge.topics)
 }

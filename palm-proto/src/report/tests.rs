@@ -194,6 +194,34 @@ proptest! {
     }
 
     #[test]
+    fn sessions_with_one_name_have_their_own_rates(
+        opened in prop::collection::btree_set(0_u64..1100, 1..20),
+    ) {
+        // Each has sent as many messages per second as the number of the second in which it was opened.
+        let at = |second: u64| {
+            let mut report = report(1, Duration::from_secs(second), 0);
+            let opened = opened.iter().filter(|opened| **opened < second);
+            report.edges = opened
+                .map(|opened| Edge {
+                    name: "worker".to_owned(),
+                    age: Duration::from_secs(second - opened),
+                    sent: opened * (second - opened),
+                    ..Edge::default()
+                })
+                .collect();
+            report
+        };
+        let mut rates = Rates::default();
+        rates.add(at(1000));
+        rates.add(at(1100));
+        for (edge, opened) in rates.latest().unwrap().edges.iter().zip(&opened) {
+            let measured = rates.edge_rate(edge, |it| it.sent) * 100.0;
+            let expected = opened * (1100 - opened).min(100);
+            prop_assert!((measured - expected as f64).abs() < 1e-3, "{measured}, not {expected}");
+        }
+    }
+
+    #[test]
     fn merged_histograms_do_not_depend_on_the_order(
         mut parts in prop::collection::vec(prop::collection::vec(0_u64..1 << 30, 0..20), 1..6),
     ) {
