@@ -39,6 +39,7 @@ mod http_slow_readers;
 mod http_strict;
 mod http_worker;
 mod job;
+mod json_logs;
 mod layers;
 mod lifecycle;
 mod limits;

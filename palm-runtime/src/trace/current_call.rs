@@ -1,7 +1,7 @@
-//! [`CurrentCall`]: the call whose method this thread polls, for the lines that are logged meanwhile.
+//! [`CurrentCall`]: the call whose method this thread runs, for the lines that are logged meanwhile.
 //!
-//! Costs a comparison per call unless a logger [wants](CurrentCall::want) it. Tasks and threads that a method starts are
-//! not part of it.
+//! Costs a comparison per call unless a logger [wants](CurrentCall::want) it. The thread of a blocking method is part of
+//! it; tasks and threads that a method starts itself are not.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -52,7 +52,6 @@ impl CurrentCall {
     }
 
     /// Returns the call whose method this thread polls.
-    #[cfg(feature = "logging")]
     pub(crate) fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(Clone::clone)
     }

@@ -100,10 +100,18 @@ impl Process {
 
     /// Waits until a line contains all of these parts, whether it is printed or logged.
     pub(crate) async fn expect(&mut self, parts: &[&str], limit: Duration) {
+        self.line_with(parts, limit).await;
+    }
+
+    /// Returns the next line that contains all of these parts, whether it is printed or logged.
+    pub(crate) async fn line_with(&mut self, parts: &[&str], limit: Duration) -> String {
         let matches = |_, line: &str| parts.iter().all(|part| line.contains(part));
-        if self.next_matching(matches, limit).await.is_none() {
-            let name = &self.name;
-            panic!("`{name}` printed no line with {parts:?} within {limit:?}");
+        match self.next_matching(matches, limit).await {
+            Some(line) => line,
+            None => {
+                let name = &self.name;
+                panic!("`{name}` printed no line with {parts:?} within {limit:?}");
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use super::super::lifecycle::{Hand, Slow, Step};
 #[cfg(target_os = "linux")]
 use super::super::memory;
 use super::super::setup::{ANY, Gate, chain};
-use super::super::{binds, cache, link, liveness, network, restarts, waiting};
+use super::super::{binds, cache, json_logs, link, liveness, network, restarts, waiting};
 
 const ROLE: &str = "PALM_IT_ROLE";
 const ARGUMENTS: &str = "PALM_IT_ARGUMENTS";
@@ -72,6 +72,7 @@ fn child_process_runs_its_role() {
         #[cfg(target_os = "linux")]
         "ports_on_demand" => binds::ports_on_demand(),
         "cache_writer" => cache::writer(&arguments),
+        "json_logs" => json_logs::run_cluster(),
         "disk_filler" => cache::disk::filler(&arguments),
         "start" => start(&arguments),
         far if far.starts_with("far_") => network::run_far(far, &arguments),
