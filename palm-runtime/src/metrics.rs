@@ -82,11 +82,12 @@ impl Drop for HeldGuard<'_> {
 }
 
 /// The counters and histograms of a function.
+///
+/// A call is recorded in `waiting` when it begins, and in `working` when it ends, so these count the calls, too: each
+/// counter more would cost small calls a measurable share of their time.
 pub(crate) struct FunctionCounters {
     name: Cow<'static, str>,
-    calls: AtomicU64,
     errors: AtomicU64,
-    running: AtomicU64,
     waiting: AtomicHistogram,
     working: AtomicHistogram,
 }
@@ -100,23 +101,20 @@ impl FunctionCounters {
     pub(crate) fn new(name: Cow<'static, str>) -> Self {
         Self {
             name,
-            calls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            running: AtomicU64::new(0),
             waiting: AtomicHistogram::with_config(&scale()),
             working: AtomicHistogram::with_config(&scale()),
         }
     }
 
     pub(crate) fn begin(&self, waited: Duration) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.running.fetch_add(1, Ordering::Relaxed);
         record(&self.waiting, waited);
     }
 
     pub(crate) fn end(&self, worked: Duration, failed: bool) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        self.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+        if failed {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
         record(&self.working, worked);
     }
 
@@ -124,11 +122,12 @@ impl FunctionCounters {
         let durations = |histogram: &AtomicHistogram| Durations::estimated(&histogram.load());
         let mut function = report::Function::default();
         function.name = self.name.clone().into_owned();
-        function.calls = self.calls.load(Ordering::Relaxed);
         function.errors = self.errors.load(Ordering::Relaxed);
-        function.running = self.running.load(Ordering::Relaxed);
-        function.waiting = durations(&self.waiting);
+        // The ends are read first, so that each of them has its begin.
         function.working = durations(&self.working);
+        function.waiting = durations(&self.waiting);
+        function.calls = function.waiting.count();
+        function.running = function.calls.saturating_sub(function.working.count());
         function
     }
 }
@@ -164,13 +163,11 @@ pub(crate) struct PartCountersEntry {
 }
 
 impl ComponentCounters {
-    /// Returns the parts as they are reported.
-    pub(crate) fn parts(&self) -> Vec<report::Part> {
-        let running: u64 = self
-            .functions
-            .iter()
-            .map(|function| function.running.load(Ordering::Relaxed))
-            .sum();
+    /// Returns the parts and functions as they are reported.
+    pub(crate) fn report(&self) -> (Vec<report::Part>, Vec<report::Function>) {
+        let functions = self.functions.iter().map(|it| it.report());
+        let functions: Vec<_> = functions.collect();
+        let running: u64 = functions.iter().map(|function| function.running).sum();
         let part = |entry: &PartCountersEntry| {
             let counters = &entry.counters;
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -190,13 +187,7 @@ impl ComponentCounters {
             part.held = Backlog::new(held, load(&counters.held_bytes));
             part
         };
-        self.parts.iter().map(part).collect()
-    }
-
-    /// Returns the functions as they are reported.
-    pub(crate) fn functions(&self) -> Vec<report::Function> {
-        let functions = self.functions.iter();
-        functions.map(|function| function.report()).collect()
+        (self.parts.iter().map(part).collect(), functions)
     }
 }
 

@@ -96,8 +96,7 @@ impl ComponentHandle {
     /// Returns the counters of the component: an extract of its [`report`](Self::report).
     pub fn metrics(&self) -> Metrics {
         let counters = self.state.reporter.get().map(|it| &it.counters);
-        let parts = counters.map_or_else(Vec::new, |it| it.parts());
-        let functions = counters.map_or_else(Vec::new, |it| it.functions());
+        let (parts, functions) = counters.map(|it| it.report()).unwrap_or_default();
         Metrics::new(parts, functions, self.state.links.sessions())
     }
 

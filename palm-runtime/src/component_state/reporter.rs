@@ -100,8 +100,7 @@ impl Reporter {
         (report.started_at, report.uptime) = (self.started.0, clock::since(self.started.1));
         report.state = self.state(state);
         report.db_address.clone_from(&self.db_address);
-        report.parts = self.counters.parts();
-        report.functions = self.counters.functions();
+        (report.parts, report.functions) = self.counters.report();
         report.functions.extend(links.functions);
         report.edges = links.edges;
         report.edges.extend(
@@ -142,7 +141,7 @@ impl Reporter {
 
     /// Returns what a worker reports to its master. The link adds the tasks that the worker has.
     pub(crate) fn worker(&self, component: u64) -> WorkerState {
-        let functions = self.counters.functions();
+        let (parts, functions) = self.counters.report();
         let sum =
             |counter: fn(&crate::report::Function) -> u64| functions.iter().map(counter).sum();
         let mut worker = Worker::new(component);
@@ -154,7 +153,7 @@ impl Reporter {
         worker.running = sum(|it| it.running);
         worker.calls = sum(|it| it.calls);
         worker.errors = sum(|it| it.errors);
-        worker.late = self.counters.parts().iter().map(|part| part.late).sum();
+        worker.late = parts.iter().map(|part| part.late).sum();
         worker.worked = functions.iter().map(|it| it.working.sum()).sum();
         let called = functions.into_iter().filter(|function| function.calls > 0);
         WorkerState::new(worker, called.collect())

@@ -36,7 +36,8 @@ impl CallLoop {
             feedback,
             ..
         } = envelope;
-        self.sender.counters.count(1, message.payload().len());
+        self.begun += 1;
+        self.begun_bytes += message.payload().len();
         let waited = now.saturating_duration_since(since);
         let mut started = StartedCall {
             index: self.component.functions().len(),
@@ -45,7 +46,7 @@ impl CallLoop {
             feedback,
             received_at: since,
             started_at: now,
-            counters: None,
+            is_counted: false,
             deadline: None,
             completion: CompletionRequest::default(),
             turn: self.turn(),
@@ -76,7 +77,7 @@ impl CallLoop {
         started.index = match self.find(&started.header) {
             Ok(FoundFunction::Function(index)) => index,
             Ok(FoundFunction::Echo) => {
-                started.count(&self.functions[started.index], waited);
+                started.count(&self.sender, waited);
                 let payload = started.header.payload().clone();
                 return NextCall::Done(Outcome::Payload(payload), started);
             }
@@ -86,7 +87,7 @@ impl CallLoop {
         if info.at_most_once && !started.header.run_task_once() {
             return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
-        started.count(&self.functions[started.index], waited);
+        started.count(&self.sender, waited);
         if let Some(trace) = extensions.trace {
             started.is_sampled = Trace::from_wire(trace, 0).is_sampled();
         }

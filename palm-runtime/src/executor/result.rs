@@ -13,7 +13,7 @@ use crate::fair_queue::Flow;
 use crate::log_limit::UnknownLog;
 use crate::message::{Message, Share};
 use crate::method::Outcome;
-use crate::metrics::PartCounters;
+use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::Outlet;
 
 /// Sends results downstream.
@@ -24,6 +24,8 @@ pub(super) struct ResultSender {
     pub(super) context: Arc<ComponentContext>,
     pub(super) state: Arc<ComponentState>,
     pub(super) counters: Arc<PartCounters>,
+    /// In the order of [`Methods::functions`](super::callable::Methods::functions), followed by `echo`.
+    pub(super) functions: Vec<Arc<FunctionCounters>>,
     pub(super) outlet: Outlet,
 }
 

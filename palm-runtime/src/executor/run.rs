@@ -24,7 +24,6 @@ use crate::call_slots::{self, Scope};
 use crate::clock;
 use crate::failure::CallFailure;
 use crate::method::{Outcome, Results};
-use crate::metrics::FunctionCounters;
 use crate::part::{Envelope, Inlet, Pace};
 use crate::trace::{CurrentCall, StepSpan};
 use crate::watchdog::{MethodId, Watched};
@@ -39,7 +38,6 @@ const BATCH_DELAY: Duration = Duration::from_micros(20);
 pub(super) struct CallLoop {
     pub(super) component: Arc<dyn Methods>,
     pub(super) addressee: Addressee,
-    pub(super) functions: Vec<Arc<FunctionCounters>>,
     /// The outermost layer; `None` without layers.
     pub(super) layers: Option<MethodService>,
     /// In the order of [`Methods::functions`].
@@ -56,6 +54,9 @@ pub(super) struct CallLoop {
     pub(super) tasks: JoinSet<()>,
     /// Results of the next batch.
     pub(super) finished: Vec<Envelope>,
+    /// Calls that were begun and are not counted yet, and the bytes of their payloads.
+    pub(super) begun: usize,
+    pub(super) begun_bytes: usize,
     /// Calls that are over, of which some have results in `finished`.
     pub(super) unsent: usize,
     /// Start of the call whose result is the first of them.
@@ -192,8 +193,15 @@ impl CallLoop {
         }
     }
 
-    /// Sends the results that are ready.
+    /// Counts the calls that were begun, and sends the results that are ready.
     async fn flush(&mut self) {
+        let (begun, bytes) = (
+            std::mem::take(&mut self.begun),
+            std::mem::take(&mut self.begun_bytes),
+        );
+        if begun > 0 {
+            self.sender.counters.count(begun, bytes);
+        }
         self.sender.outlet.send_all(&mut self.finished).await;
         let passed_on = std::mem::take(&mut self.unsent);
         if passed_on > 0 {

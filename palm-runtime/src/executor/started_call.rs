@@ -1,6 +1,5 @@
 //! A call that has started, and the delivery of its results in turn.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +14,6 @@ use crate::failure::CallFailure;
 use crate::fair_queue::Flow;
 use crate::message::{Deadline, Message, Share};
 use crate::method::Outcome;
-use crate::metrics::FunctionCounters;
 use crate::report::{RecentCall, Work};
 use crate::trace::{self, SpanEnd, StepSpan};
 
@@ -32,8 +30,8 @@ pub(super) struct StartedCall {
     pub(super) deadline: Option<Deadline>,
     /// The completion report that the caller requests.
     pub(super) completion: CompletionRequest,
-    /// Counters of the function, if it exists.
-    pub(super) counters: Option<Arc<FunctionCounters>>,
+    /// Whether the call counts as one of its function, which exists then.
+    pub(super) is_counted: bool,
     /// The position in the order of delivery.
     pub(super) turn: DeliveryTurn,
     /// Results that wait for the end of the call.
@@ -49,10 +47,10 @@ pub(super) struct StartedCall {
 }
 
 impl StartedCall {
-    /// Counts the call as one of a function.
-    pub(super) fn count(&mut self, counters: &Arc<FunctionCounters>, waited: Duration) {
-        counters.begin(waited);
-        self.counters = Some(counters.clone());
+    /// Counts the call as one of its function, which exists.
+    pub(super) fn count(&mut self, sender: &ResultSender, waited: Duration) {
+        sender.functions[self.index].begin(waited);
+        self.is_counted = true;
     }
 
     /// Returns the span of the call, in which its method is polled.
@@ -72,8 +70,8 @@ impl StartedCall {
             _ => None,
         };
         let worked = now.saturating_duration_since(self.started_at);
-        if let Some(counters) = &self.counters {
-            counters.end(worked, failure.is_some());
+        if self.is_counted {
+            sender.functions[self.index].end(worked, failure.is_some());
         }
         if let Some(span) = self.span.take() {
             let failure = failure.map(CallFailure::chain);
