@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use palm_cli::arguments::Arguments;
-#[cfg(target_os = "linux")]
-use palm_cli::arguments::Command;
+use palm_cli::arguments::{Arguments, Command};
 use palm_cli::commands::{self, Failure};
 
 fn main() -> ExitCode {
@@ -28,7 +26,13 @@ fn main() -> ExitCode {
         }
         command => Arguments { command },
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    // The screen exchanges small messages with all components once a second: handing each of them to another thread
+    // would cost more than the message.
+    let mut runtime = match &arguments.command {
+        Command::Top(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             commands::report(&error);

@@ -1,15 +1,17 @@
 //! Draws the screen.
 
+use std::ops::Range;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize as _};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{List, ListItem, Paragraph, Wrap};
+use ratatui::widgets::{List, ListItem, ListState, Paragraph, Wrap};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::rows::Row;
 use super::{App, Sort};
-use crate::model::{Bottleneck, Component};
+use crate::model::Bottleneck;
 use crate::render::processes::{self, LineKind};
 use crate::render::table;
 use crate::text::{self, clean, duration, or_unknown, percent, rate};
@@ -44,12 +46,11 @@ pub fn draw(app: &mut App, frame: &mut Frame<'_>) {
     let [head, sentence, above, body, foot] = Layout::vertical(rows).areas(frame.area());
     let colours = Colours(app.has_colours);
     frame.render_widget(title(app), head);
-    let bottleneck = app.monitor.bottleneck();
-    let style = match bottleneck {
+    let style = match &app.bottleneck {
         Bottleneck::Slow(_) | Bottleneck::Backlogged(_) => colours.foreground(Color::Red),
         _ => Style::new(),
     };
-    let text = Paragraph::new(bottleneck.to_string()).style(style);
+    let text = Paragraph::new(app.bottleneck.to_string()).style(style);
     frame.render_widget(text.wrap(Wrap { trim: true }), sentence);
     let processes: Vec<_> = processes
         .iter()
@@ -151,13 +152,35 @@ fn list(app: &mut App, frame: &mut Frame<'_>, area: Rect, colours: Colours) {
         heads += &format!(" {}", fit(&column, *width, index > 0));
     }
     frame.render_widget(Line::from(heads).add_modifier(Modifier::UNDERLINED), head);
-    let items: Vec<_> = app
-        .rows
+    let visible = visible_rows(app, usize::from(body.height));
+    let first = visible.start;
+    let items: Vec<_> = app.rows[visible]
         .iter()
         .map(|row| item(app, row, width, colours))
         .collect();
     let list = List::new(items).highlight_style(Modifier::REVERSED);
-    frame.render_stateful_widget(list, body, &mut app.list);
+    *app.list.offset_mut() = first;
+    let selected = app.list.selected().map(|at| at - first);
+    let mut state = ListState::default().with_selected(selected);
+    frame.render_stateful_widget(list, body, &mut state);
+}
+
+/// Returns the rows that are drawn: the selected one, and as many as fit of those that were visible before or are below.
+fn visible_rows(app: &App, height: usize) -> Range<usize> {
+    let Some(selected) = app.list.selected() else {
+        return 0..0;
+    };
+    let mut left = height;
+    let mut fits = |at: &usize| {
+        let lines = 1 + usize::from(row_problem(app, &app.rows[*at]).is_some());
+        let rest = left.checked_sub(lines);
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    let before = app.list.offset().min(selected)..=selected;
+    let drawn = before.rev().take_while(&mut fits).count().max(1);
+    let below = (selected + 1..app.rows.len()).take_while(&mut fits).count();
+    selected + 1 - drawn..selected + 1 + below
 }
 
 fn item(app: &App, row: &Row, width: usize, colours: Colours) -> ListItem<'static> {
@@ -201,11 +224,7 @@ fn item(app: &App, row: &Row, width: usize, colours: Colours) -> ListItem<'stati
         true => Line::from(spans).bold(),
         false => Line::from(spans),
     };
-    let component = app.monitor.component(&row.component);
-    let problem = component
-        .filter(|_| is_component)
-        .and_then(|it| problem(app, it));
-    match problem {
+    match row_problem(app, row) {
         Some(problem) => {
             let style = colours.foreground(Color::Red);
             ListItem::new(vec![line, Line::styled(format!("  {problem}"), style)])
@@ -214,8 +233,12 @@ fn item(app: &App, row: &Row, width: usize, colours: Colours) -> ListItem<'stati
     }
 }
 
-/// Returns the reason for a missing report, and the age of the last answer.
-fn problem(app: &App, component: &Component) -> Option<String> {
+/// Returns the second line of a component's row: the reason for a missing report, and the age of the last answer.
+fn row_problem(app: &App, row: &Row) -> Option<String> {
+    if row.edge.is_some() {
+        return None;
+    }
+    let component = app.monitor.component(&row.component)?;
     let reason = clean(component.reason()?);
     let age = component
         .answered_at

@@ -12,8 +12,8 @@ use ratatui::widgets::ListState;
 pub use draw::draw;
 
 use self::rows::Row;
-use crate::model::Monitor;
 use crate::model::processes::Processes;
+use crate::model::{Bottleneck, Monitor};
 
 /// The longest text of a filter.
 const MAX_FILTER: usize = 100;
@@ -73,6 +73,8 @@ pub struct App {
     is_filtering: bool,
     /// The address of the component whose details are shown, and the first line of them.
     detail: Option<(String, u16)>,
+    /// Which component slows the others down, and the rows: computed once for each walk, and not for each drawing.
+    bottleneck: Bottleneck,
     rows: Vec<Row>,
     list: ListState,
     /// Whether colours are used.
@@ -90,6 +92,7 @@ impl App {
             filter: String::new(),
             is_filtering: false,
             detail: None,
+            bottleneck: Bottleneck::Unknown,
             rows: Vec::new(),
             list: ListState::default(),
             has_colours,
@@ -105,12 +108,14 @@ impl App {
     pub fn update(&mut self, cluster: Cluster, now: Instant) {
         self.monitor.update(cluster, now);
         self.now = now;
+        self.bottleneck = self.monitor.bottleneck();
         self.sort_rows();
     }
 
     /// Sets the processes of the cluster, or why they are unknown.
     pub fn set_processes(&mut self, processes: Result<Processes, String>) {
         self.monitor.set_processes(processes);
+        self.bottleneck = self.monitor.bottleneck();
         self.sort_rows();
     }
 
@@ -197,10 +202,11 @@ impl App {
 
     /// Computes the rows. The selection stays at its row, wherever that moves.
     fn sort_rows(&mut self) {
-        let selected = self.list.selected().and_then(|at| self.rows.get(at));
-        let selected = selected.map(Row::key);
-        self.rows = rows::rows(&self.monitor, self.sort, &self.filter);
-        let found = selected.and_then(|key| self.rows.iter().position(|row| row.key() == key));
+        let rows = rows::rows(&self.monitor, self.sort, &self.filter);
+        let before = std::mem::replace(&mut self.rows, rows);
+        let selected = self.list.selected().and_then(|at| before.get(at));
+        let found = selected
+            .and_then(|selected| self.rows.iter().position(|row| row.key() == selected.key()));
         let at = found.or(self.list.selected()).unwrap_or_default();
         let last = self.rows.len().checked_sub(1);
         self.list.select(last.map(|last| at.min(last)));

@@ -29,8 +29,8 @@ pub(super) struct Row {
 
 impl Row {
     /// Returns what identifies the row.
-    pub(super) fn key(&self) -> (String, Option<(Role, String, usize)>) {
-        (self.component.clone(), self.edge.clone())
+    pub(super) fn key(&self) -> (&str, Option<&(Role, String, usize)>) {
+        (&self.component, self.edge.as_ref())
     }
 
     fn order(&self, sort: Sort) -> Reverse<u64> {
@@ -44,6 +44,9 @@ impl Row {
     }
 
     fn contains(&self, filter: &str) -> bool {
+        if filter.is_empty() {
+            return true;
+        }
         let state = self.state.unwrap_or_default();
         let texts = [&*self.name, &self.kind, &self.component, state];
         texts
@@ -109,12 +112,11 @@ fn edge_rows(component: &Component) -> Vec<Row> {
     let edges = component.current().into_iter().flat_map(|it| &it.edges);
     let mut rows: Vec<Row> = Vec::new();
     for edge in edges {
-        let same = |row: &&Row| {
-            let other = row.edge.as_ref();
-            other.is_some_and(|(role, name, _)| *role == edge.role && *name == edge.name)
-        };
         // Edges with one name are next to each other.
-        let number = rows.iter().rev().take_while(same).count();
+        let number = match rows.last().and_then(|row| row.edge.as_ref()) {
+            Some((role, name, number)) if *role == edge.role && *name == edge.name => number + 1,
+            _ => 0,
+        };
         rows.push(edge_row(component, edge, number));
     }
     rows

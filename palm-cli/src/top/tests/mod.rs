@@ -10,6 +10,7 @@ use super::*;
 use crate::model::processes::{ComponentProcesses, InstanceProcess};
 
 mod screenshot;
+mod scrolling;
 
 /// The screen of a cluster that has run for two seconds.
 struct Screen {
