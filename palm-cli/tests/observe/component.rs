@@ -1,6 +1,8 @@
 //! The components that this program is: a master without hooks, one that splits its results into the streams `even` and `odd`, its workers,
 //! a step for each stream, and a sink.
 
+use std::time::Instant;
+
 use palm::prelude::*;
 
 const ANY: &str = "tcp://127.0.0.1:0";
@@ -17,6 +19,7 @@ pub(crate) fn run() {
                 master.spawn().await
             }
             ["plain_master", address] => Master::new("images").bind(address).spawn().await,
+            ["server", address] => Alone.bind(address).spawn().await,
             ["worker", master, name] => Hand.connect(master).name(name).spawn().await,
             ["workers", master, count] => {
                 // The first one stands for all of them.
@@ -29,6 +32,19 @@ pub(crate) fn run() {
                 for worker in workers {
                     worker.join().await.unwrap();
                 }
+                return true;
+            }
+            ["job", address, count] => {
+                let client = Client::connect("images", address).await.unwrap();
+                let count: u32 = count.parse().unwrap();
+                let begin = Instant::now();
+                let calls = std::iter::repeat_n("ten bytes.", count as usize);
+                let mut job = client.job("images.foo", calls);
+                while let Some(answer) = job.next().await {
+                    let _: Bytes = answer.unwrap();
+                }
+                let rate = f64::from(count) / begin.elapsed().as_secs_f64();
+                println!("{rate}");
                 return true;
             }
             ["step", address, upstream, topic] => {
@@ -76,6 +92,18 @@ struct Hand;
 
 #[palm::worker(server = "images")]
 impl Hand {
+    #[palm::method]
+    fn foo(&self, message: Bytes) -> Bytes {
+        message
+    }
+}
+
+/// A server with the function of the worker.
+#[derive(Debug)]
+struct Alone;
+
+#[palm::server(name = "images")]
+impl Alone {
     #[palm::method]
     fn foo(&self, message: Bytes) -> Bytes {
         message
