@@ -487,6 +487,52 @@ fn gateway_sends_no_100_continue_without_memory_for_the_body() {
 }
 
 #[test]
+fn response_says_that_the_connection_ends_with_an_unread_body() {
+    check(async {
+        let gateway = GatewayOptions::new().max_request_bytes(1_000_000);
+        let shop = Shop::with(HERE, gateway).await;
+        // Returns the status, and whether the connection can take another request.
+        let answer = async |path: &str, headers: &str, body: &str| {
+            let mut connection = TcpStream::connect(&shop.at).await.unwrap();
+            let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n{body}");
+            connection.write_all(head.as_bytes()).await.unwrap();
+            let mut read = String::new();
+            while !read.contains("\r\n\r\n") {
+                let reading = connection.read_u8();
+                read.push(soon("a response", reading).await.unwrap().into());
+            }
+            let is_last = read.to_ascii_lowercase().contains("connection: close");
+            (statuses(&read)[0], !is_last)
+        };
+        let body = "x".repeat(1000);
+        let small = "content-length: 1000\r\n";
+        let chunked = "transfer-encoding: chunked\r\n";
+        for (path, headers, body, expected) in [
+            ("/pass", small, &*body, (200, true)),
+            ("/pass", "", "", (200, true)),
+            ("/pass", chunked, "1\r\nx\r\n0\r\n\r\n", (200, true)),
+            // The rest of a small body is read.
+            ("/nope", small, &body, (404, true)),
+            ("/nope", chunked, "1\r\nx\r\n0\r\n\r\n", (404, true)),
+            ("/pass", "content-length: 2000000\r\n", &body, (413, false)),
+            ("/nope", "content-length: 900000\r\n", &body, (404, false)),
+            (
+                "/pass",
+                "origin: http://evil.example\r\ncontent-length: 900000\r\n",
+                &body,
+                (403, false),
+            ),
+        ] {
+            assert_eq!(
+                answer(path, headers, body).await,
+                expected,
+                "{path} {headers:?}"
+            );
+        }
+    });
+}
+
+#[test]
 fn unknown_function_is_answered_with_the_nearest_names() {
     check(async {
         let shop = Shop::open().await;

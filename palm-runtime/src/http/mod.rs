@@ -26,6 +26,7 @@ mod serve;
 mod service;
 #[cfg(feature = "tls")]
 mod tls;
+mod unread_body;
 mod worker;
 mod write_timeout;
 

@@ -27,6 +27,7 @@ use tracing::Instrument as _;
 use super::Listener;
 use super::framing::StrictFraming;
 use super::guard::HostGuard;
+use super::unread_body::UnreadBody;
 use super::write_timeout::WriteTimeout;
 use super::write_timeout::{StreamExecutor, in_pieces};
 use crate::failure::BoxError;
@@ -290,20 +291,27 @@ async fn speak(
     // Whether a request has been received.
     let has_begun = Arc::<AtomicBool>::default();
     let begun = has_begun.clone();
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+    let unread = UnreadBody::default();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         if !begun.load(Ordering::Relaxed) {
             begun.store(true, Ordering::Relaxed);
         }
+        let (version, unread) = (request.version(), unread.clone());
+        let mut request = unread.observe(request);
         let checked = guard.check(&mut request);
         let service = service.clone();
         async move {
-            let response = match checked {
+            let mut response = match checked {
                 Ok(()) => {
-                    let response = service.respond(request.map(super::Body::new)).await;
+                    let response = service.respond(request).await;
                     response.map(super::Body::into_inner)
                 }
-                Err(problem) => problem.into_response(),
+                Err(problem) => {
+                    drop(request);
+                    problem.into_response()
+                }
             };
+            unread.announce(version, &mut response);
             Ok::<_, Infallible>(in_pieces(response))
         }
     });
