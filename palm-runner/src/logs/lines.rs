@@ -37,6 +37,9 @@ impl<'a> LineWriter<'a> {
             line = &line[self.write_begin(stream, line, MAX_LINE_BYTES)..];
         }
         self.write_part(stream, false, line);
+        if is_of_backtrace(self.text) {
+            return;
+        }
         if last_lines.len() == LAST_LINES {
             last_lines.pop_front();
         }
@@ -83,6 +86,19 @@ fn character_boundary(bytes: &[u8], end: usize) -> usize {
     }
 }
 
+/// Returns whether a line is one of a backtrace of Rust, or of the notes about it. A panic has dozens of them, which
+/// would displace the line that explains it.
+fn is_of_backtrace(line: &str) -> bool {
+    let text = line.trim_start();
+    let is_indented = text.len() < line.len();
+    let number = text.trim_start_matches(|it: char| it.is_ascii_digit());
+    let is_frame = number.len() < text.len() && number.starts_with(": ") || text.starts_with("at ");
+    is_indented && is_frame
+        || text == "stack backtrace:"
+        || text.starts_with("note: run with `RUST_BACKTRACE=")
+        || text.starts_with("note: Some details are omitted, run with `RUST_BACKTRACE=")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +114,31 @@ mod tests {
         let lines = String::from_utf8(lines).unwrap();
         let lines = lines.lines().map(|line| Line::parse(line).unwrap());
         lines.map(|line| line.text.to_owned()).collect()
+    }
+
+    #[test]
+    fn backtrace_does_not_displace_the_lines_of_a_panic() {
+        let (mut text, mut lines) = (String::new(), Vec::new());
+        let mut last_lines = VecDeque::new();
+        let mut writer = LineWriter::new("1970".to_owned(), &mut text, &mut lines);
+        let panic = ["thread 'main' panicked at src/main.rs:4:5:", "no model"];
+        let frame =
+            |number| format!("  {number}: core::panicking\n             at /rustc/lib.rs:7:1");
+        let frames: Vec<_> = (0..2 * LAST_LINES).map(frame).collect();
+        let frames = frames.iter().flat_map(|it| it.lines());
+        let notes = [
+            "note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.",
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+        ];
+        let all = panic.into_iter().chain(["stack backtrace:"]);
+        for line in all.chain(frames).chain(notes) {
+            writer.write_line(Stream::Stderr, line.as_bytes(), &mut last_lines);
+        }
+        assert_eq!(last_lines, panic);
+        for line in ["at last", "  note: nothing", "1: one", "  one: two"] {
+            writer.write_line(Stream::Stderr, line.as_bytes(), &mut last_lines);
+        }
+        assert_eq!(last_lines.len(), 6);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
 
+use crate::logs::Level;
+
 /// How a process ended, and the last lines that it wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -67,8 +69,13 @@ impl fmt::Display for Exit {
 }
 
 impl Exit {
-    /// Returns the line that explains the end best: the first of a panic, or else the last one.
+    /// Returns the line that explains the end best: the first of a panic, or the last line, without those of the level
+    /// INFO and below if there are others. A process that SIGKILL ended could not say why.
     fn decisive_line(&self) -> Option<String> {
+        const SIGKILL: i32 = 9;
+        if self.kind == ExitKind::Signal(SIGKILL) {
+            return None;
+        }
         let is_panic = |line: &&String| line.contains("panicked at");
         let line = match self.last_lines.iter().rposition(|line| is_panic(&line)) {
             // Since Rust 1.73 the message follows on a line of its own.
@@ -77,8 +84,15 @@ impl Exit {
                 None => self.last_lines[index].clone(),
             },
             None => {
-                let is_text = |line: &&String| !line.trim().is_empty();
-                self.last_lines.iter().rev().find(is_text)?.clone()
+                let texts = || {
+                    self.last_lines
+                        .iter()
+                        .rev()
+                        .filter(|it| !it.trim().is_empty())
+                };
+                let is_grave =
+                    |line: &&String| Level::of_text(line).is_none_or(|it| it >= Level::Warn);
+                texts().find(is_grave).or_else(|| texts().next())?.clone()
             }
         };
         Some(shorten(line.trim()))
@@ -130,6 +144,17 @@ mod tests {
         assert_eq!(
             text(ExitKind::Signal(15), &["", "x", " "]),
             "was killed by SIGTERM: x"
+        );
+        let log = ["1 ERROR no disk", "2 INFO is ready"];
+        assert_eq!(text(ExitKind::Signal(9), &log), "was killed by SIGKILL");
+        assert_eq!(
+            text(ExitKind::Code(1), &log),
+            "exited with 1: 1 ERROR no disk"
+        );
+        let last = ["2 INFO is ready", "no model file", "3 INFO stops"];
+        assert_eq!(
+            text(ExitKind::Code(1), &last),
+            "exited with 1: no model file"
         );
         let long = "é".repeat(500);
         assert!(text(ExitKind::Code(1), &[&long]).chars().count() < 250);
