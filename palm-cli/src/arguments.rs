@@ -137,9 +137,13 @@ pub struct Target {
 /// The component that is called.
 #[derive(Debug, Args)]
 pub struct Peer {
-    /// The address of the component.
+    /// The address of the component. Without it, the component with the name of the call in the cluster of `cluster.toml`
+    /// that `palm up` runs.
     #[arg(short, long, env = "PALM_ADDRESS")]
-    pub address: Address,
+    pub address: Option<Address>,
+    /// The file of the cluster. Without it, `cluster.toml` in this folder or in one above it.
+    #[arg(long, value_name = "FILE", env = "PALM_CLUSTER_FILE")]
+    pub file: Option<PathBuf>,
     /// How long to wait for an answer, in seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
     pub timeout: Duration,

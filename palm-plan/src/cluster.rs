@@ -117,6 +117,18 @@ impl Cluster {
         self.components.iter().map(Component::key)
     }
 
+    /// Returns the profiles that components name.
+    pub fn profiles(&self) -> impl Iterator<Item = &str> {
+        let profiles = self.components.iter().flat_map(|it| &it.profiles);
+        profiles.map(|it| it.get_ref().as_str())
+    }
+
+    /// Returns the key and the name of each component that binds addresses, in the order of the file.
+    pub fn binding(&self) -> impl Iterator<Item = (&str, &str)> {
+        let binding = self.components.iter().filter(|it| it.is(Kind::binds));
+        binding.map(|it| (it.key(), it.name()))
+    }
+
     /// Returns how large and how old log files become.
     pub fn log_limits(&self) -> LogLimits {
         self.logs.limits

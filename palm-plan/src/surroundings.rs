@@ -16,6 +16,13 @@ use crate::template::{Endpoint, Part};
 
 /// Answers questions about the machine that a cluster runs on.
 pub trait Surroundings {
+    /// Returns whether components of these profiles are checked; without a profile, a component runs with any. Default:
+    /// all are.
+    fn is_checked(&self, profiles: &[&str]) -> bool {
+        let _ = profiles;
+        true
+    }
+
     /// Returns why a command cannot be executed: a path relative to the file, or a name that is searched for in `PATH`.
     fn command_problem(&self, command: &str) -> Option<String>;
 
@@ -106,14 +113,19 @@ pub(crate) fn check(cluster: &Cluster, surroundings: &dyn Surroundings, mistakes
         mistakes,
     };
     let mut found = BTreeMap::new();
-    for component in &cluster.components {
+    let checked = cluster.components.iter().filter(|component| {
+        let profiles = component.profiles.iter().map(|it| it.get_ref().as_str());
+        surroundings.is_checked(&profiles.collect::<Vec<_>>())
+    });
+    let checked: Vec<_> = checked.collect();
+    for component in checked.iter().copied() {
         if let Some(linked) = check.run(component) {
             found.insert(component.key().to_owned(), linked);
         }
         check.options(component);
         check.secrets(component);
     }
-    for component in &cluster.components {
+    for component in checked {
         for call in &component.calls {
             check.functions(cluster, call, &found);
         }

@@ -7,13 +7,13 @@ use palm::{Bytes, Change, Client};
 use serde_json::Value;
 
 use super::call::{connect, payload};
-use super::{Failure, write};
-use crate::arguments::{Cache, CacheCommand, Output};
+use super::{Failure, shown, write};
+use crate::arguments::{Cache, CacheCommand, Output, Peer};
 use crate::render::json;
 use crate::text::clean;
 
 pub(super) async fn cache(arguments: Cache) -> Result<(), Failure> {
-    let address = &arguments.peer.address;
+    let address = shown::address(&arguments.peer, None)?;
     let name = match inspect::inspect(address.clone()).await {
         Ok(Answer::Report(report)) => report.name,
         Ok(Answer::NoReport { name, .. }) => name,
@@ -25,7 +25,11 @@ pub(super) async fn cache(arguments: Cache) -> Result<(), Failure> {
         }
         _ => String::new(),
     };
-    let client = connect(&arguments.peer, &name).await?;
+    let peer = Peer {
+        address: Some(address),
+        ..arguments.peer
+    };
+    let client = connect(&peer, &name).await?;
     let done = tokio::select! {
         done = run(&client, arguments.command) => done,
         // The reader of a watch ends it.

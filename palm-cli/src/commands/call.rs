@@ -8,7 +8,7 @@ use palm::{Bytes, CallError, Client};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::{CLOSE_TIMEOUT, Failure, report, write};
+use super::{CLOSE_TIMEOUT, Failure, report, shown, write};
 use crate::arguments::{Call, Job, Output, Peer};
 use crate::render::json;
 
@@ -53,7 +53,8 @@ fn first_server(steps: &palm::Steps) -> &str {
 }
 
 pub(super) async fn connect(peer: &Peer, server: &str) -> Result<Client, Failure> {
-    let client = Client::builder(server, peer.address.clone());
+    let address = shown::address(peer, Some(server))?;
+    let client = Client::builder(server, address);
     let client = client.timeout(peer.timeout);
     Ok(client
         .connect_timeout(peer.connect_timeout)

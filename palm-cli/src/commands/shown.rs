@@ -10,7 +10,7 @@ use super::cluster::{ClusterFailure, Runner};
 #[cfg(target_os = "linux")]
 use super::cluster_file::FileFailure;
 use super::{Failure, inspector};
-use crate::arguments::{ClusterFile, Target};
+use crate::arguments::{ClusterFile, Peer, Target};
 use crate::model::{Monitor, Problem};
 
 /// A cluster that is shown.
@@ -93,6 +93,24 @@ impl Shown {
             }
         }
     }
+}
+
+/// Returns the address of the component that is called: the one of the arguments, or that of the component with this
+/// name, or the only one, in the cluster of a file.
+#[cfg(target_os = "linux")]
+pub(super) fn address(peer: &Peer, name: Option<&str>) -> Result<Address, Failure> {
+    if let Some(address) = &peer.address {
+        return Ok(address.clone());
+    }
+    match super::cluster::address(peer.file.as_deref(), name) {
+        Err(ClusterFailure::File(FileFailure::NoFile)) => Err(Failure::NoCluster),
+        found => Ok(found?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn address(peer: &Peer, _: Option<&str>) -> Result<Address, Failure> {
+    peer.address.clone().ok_or(Failure::NoAddress)
 }
 
 /// Asks the components of a cluster, again and again. Connections are kept.

@@ -55,7 +55,7 @@ impl Processes {
 }
 
 impl ComponentProcesses {
-    /// Returns how many instances are ready.
+    /// Returns how many instances are ready, or are jobs that run.
     pub fn ready(&self) -> usize {
         self.instances.iter().filter(|it| it.is_ready).count()
     }

@@ -37,6 +37,16 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("component_that_never_gets_ready_is_explained", never_ready),
         trial("master_that_never_gets_ready_is_explained", late_master),
         trial("scale_restart_stop_and_upgrade", changes),
+        trial("commands_do_not_wait_for_a_job_that_runs", beside_a_job),
+        trial("up_returns_what_came_of_its_own_change", own_change),
+        trial(
+            "component_that_was_scaled_can_be_renamed_or_removed",
+            renamed,
+        ),
+        trial(
+            "up_does_not_replace_what_runs_by_what_cannot_run",
+            impossible,
+        ),
         trial("logs_follow_restarts_and_new_replicas", follow),
         trial("log_files_that_cannot_be_written_are_said", unwritable),
         trial("logs_are_searched_with_context_in_earlier_runs", grep),
@@ -206,6 +216,103 @@ fn never_ready() {
     cluster.succeed(&["down"]);
 }
 
+/// Adds a job that runs until it is stopped.
+fn with_job(command: &str) -> String {
+    format!(
+        r#"{IDLE}
+    [components.job]
+    kind = "job"
+    command = "sh"
+    args = ["-c", "{command}"]
+    restart = {{ policy = "never" }}
+"#
+    )
+}
+
+fn beside_a_job() {
+    let cluster = Cluster::new(&with_job("exec sleep 1000"));
+    cluster.succeed(&["up", "-d"]);
+    cluster.until("the job runs", |status| {
+        let jobs = status.instances.iter().filter(|it| it.is_running());
+        jobs.count() == 1 && status.instances[0].is_ready()
+    });
+    // A wait for the job would end with an error.
+    let fast = ["--timeout", "5"];
+    let succeed = |command: &[&str]| cluster.succeed(&[command, &fast[..]].concat());
+    let restarted = succeed(&["restart", "--rolling", "a", "b"]);
+    assert_eq!(restarted, "restarted a/0, b/0, b/1\n");
+    assert_eq!(succeed(&["scale", "b=3"]), "b: 3\n");
+    assert_eq!(succeed(&["restart", "job"]), "restarted job/0\n");
+    let status = cluster.succeed(&["status"]);
+    assert_eq!(status, "test: 4 of 4 are ready, 1 job runs\n");
+    let error = cluster.fail(&["status", "--wait", "--timeout", "1"]);
+    assert!(error.contains("job: job/0 runs since "), "{error}");
+    cluster.succeed(&["down"]);
+}
+
+fn own_change() {
+    let cluster = Cluster::new(IDLE);
+    cluster.succeed(&["up", "--wait"]);
+    for round in 0..5 {
+        let end = format!("exit {}", round % 2);
+        cluster.write(&with_job(&format!("echo round {round}; {end}")));
+        let up = ["up", "--wait", "--yes"];
+        match round % 2 {
+            0 => {
+                let up = cluster.succeed(&up);
+                assert!(up.starts_with("test runs: 4 of 4 are ready"), "{up}");
+            }
+            _ => {
+                let error = cluster.fail(&up);
+                let expected = format!("exited with 1: round {round};");
+                assert!(error.contains(&expected), "{error}");
+            }
+        }
+    }
+    cluster.succeed(&["down"]);
+}
+
+fn renamed() {
+    let cluster = Cluster::new(IDLE);
+    cluster.succeed(&["up", "--wait"]);
+    cluster.succeed(&["scale", "b=3"]);
+    cluster.write(&IDLE.replace("components.b", "components.c"));
+    // A change of another component is not rolled out by the way.
+    let (code, _, stderr) = cluster.palm(&["scale", "a=1"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("was edited"), "{stderr}");
+    assert_eq!(cluster.status().instances.len(), 4);
+    let plan = cluster.succeed(&["plan"]);
+    assert!(plan.contains("c/1") && !plan.contains("c/2"), "{plan}");
+    let up = cluster.succeed(&["up", "--wait", "--yes"]);
+    assert!(up.starts_with("test runs: 3 of 3 are ready"), "{up}");
+    cluster.succeed(&["down"]);
+}
+
+fn impossible() {
+    let cluster = Cluster::new(IDLE);
+    cluster.succeed(&["up", "--wait"]);
+    let before = cluster.status().instances[0].pid;
+    let command = r#"command = "no-such-command""#;
+    cluster.write(&IDLE.replacen(r#"command = "sh""#, command, 1));
+    let error = cluster.fail(&["up", "--wait", "--yes"]);
+    assert!(error.contains("it is not in PATH"), "{error}");
+    assert_eq!(cluster.status().instances[0].pid, before);
+    cluster.succeed(&["down"]);
+    let error = cluster.fail(&["up", "--wait"]);
+    assert!(error.contains("it is not in PATH"), "{error}");
+    // A component that does not run may be one that cannot.
+    let unused = IDLE.replace("after = [\"a\"]", "");
+    let unused = unused.replacen(
+        r#"command = "sh""#,
+        "command = \"no-such-command\"\nprofiles = [\"other\"]",
+        1,
+    );
+    cluster.write(&unused);
+    cluster.succeed(&["up", "--wait"]);
+    cluster.succeed(&["down"]);
+}
+
 fn changes() {
     let cluster = Cluster::new(IDLE);
     cluster.succeed(&["up", "--wait"]);
@@ -220,7 +327,13 @@ fn changes() {
     let error = cluster.fail(&["restart", "c"]);
     assert_eq!(error, "error: the cluster has no `c`; it has a, b\n");
     assert_eq!(cluster.succeed(&["stop", "b"]), "stopped b/0\n");
-    assert_eq!(cluster.succeed(&["status"]), "test: 1 of 2 are ready\n");
+    let status = cluster.succeed(&["status"]);
+    assert_eq!(status, "test: 1 of 1 are ready, 1 is stopped\n");
+    // What was stopped remains so when others are scaled.
+    assert_eq!(cluster.succeed(&["scale", "a=1"]), "a: 1\n");
+    assert_eq!(cluster.status().instances[1].state, "stopped");
+    let error = cluster.fail(&["restart", "b/1"]);
+    assert_eq!(error, "error: the cluster has no `b/1`; it has b/0\n");
     assert_eq!(cluster.succeed(&["restart", "b"]), "restarted b/0\n");
     let drained = cluster.succeed(&["drain", "b/0"]);
     assert!(drained.ends_with("stopped b/0\n"), "{drained}");

@@ -53,6 +53,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             rolled,
         ),
         trial("worker_without_its_master_is_not_ready_and_says_so", alone),
+        trial(
+            "calls_and_jobs_find_the_components_of_the_nearest_file",
+            nearest,
+        ),
     ]
 }
 
@@ -204,5 +208,25 @@ fn alone() {
     );
     let ps = cluster.succeed(&["ps"]);
     assert!(ps.contains(&cause[2..]), "{ps}");
+    cluster.succeed(&["down"]);
+}
+
+fn nearest() {
+    let cluster = Cluster::new(CLUSTER);
+    let call = ["call", "numbers.double", "21"];
+    let error = cluster.fail(&call);
+    assert_eq!(
+        error,
+        "error: the cluster does not run: `palm up` starts it\n"
+    );
+    cluster.succeed(&["up", "--wait"]);
+    assert_eq!(cluster.succeed(&call).trim(), "42");
+    let error = cluster.fail(&["call", "number.double", "21"]);
+    assert_eq!(
+        error,
+        "error: the cluster has no `number`; it has numbers\n"
+    );
+    cluster.succeed(&["cache", "set", "key", "value"]);
+    assert_eq!(cluster.succeed(&["cache", "get", "key"]).trim(), "value");
     cluster.succeed(&["down"]);
 }

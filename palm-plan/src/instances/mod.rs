@@ -145,11 +145,7 @@ impl Cluster {
                 _ => {}
             }
         }
-        let profiles = self
-            .components
-            .iter()
-            .flat_map(|component| &component.profiles);
-        let known: BTreeSet<_> = profiles.map(|profile| profile.get_ref().as_str()).collect();
+        let known: BTreeSet<_> = self.profiles().collect();
         match scale
             .profiles
             .iter()

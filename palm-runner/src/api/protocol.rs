@@ -31,8 +31,10 @@ pub enum Request {
     Watch,
     /// The instances that should run.
     Wanted,
-    /// Sets the instances that should run.
+    /// Sets the instances that should run. Stopped and failed ones start again.
     Apply(Wanted),
+    /// Sets the instances that should run. Stopped and failed ones remain as they are.
+    Scale(Wanted),
     /// Restarts instances. Stopped ones start.
     Restart {
         /// The instances.

@@ -180,9 +180,7 @@ async fn serve(
                 continue;
             }
         };
-        if let Request::Watch = request {
-            return watch_status(reader, writer, access.status, closing).await;
-        }
+        let is_watch = matches!(request, Request::Watch);
         let (answer, answered) = oneshot::channel();
         let (done, written) = oneshot::channel();
         let task = Task {
@@ -193,6 +191,9 @@ async fn serve(
         let ended = || io::Error::from(io::ErrorKind::BrokenPipe);
         access.tasks.send(task).await.map_err(|_| ended())?;
         let answer = answered.await.map_err(|_| ended())?;
+        if is_watch {
+            return watch_status(reader, writer, access.status, closing).await;
+        }
         write(&mut writer, &answer).await?;
         let _ = done.send(());
     }

@@ -97,7 +97,10 @@ fn parse(datagram: &[u8]) -> Vec<Notification> {
         ("STATUS", text) => Some(Notification::Status(crate::logs::plain(text))),
         _ => None,
     };
-    text.lines().filter_map(notification).collect()
+    let mut notifications: Vec<_> = text.lines().filter_map(notification).collect();
+    // A status is that of the state which the datagram reports, wherever its line stands.
+    notifications.sort_by_key(|it| matches!(it, Notification::Status(_)));
+    notifications
 }
 
 #[cfg(test)]
@@ -109,8 +112,8 @@ mod tests {
         let datagram = b"READY=1\nSTATUS=3 tasks\x1b[31m\xff\nMAINPID=1\nX\nWATCHDOG=1";
         let expected = [
             Notification::Ready,
-            Notification::Status("3 tasks\u{fffd}".to_owned()),
             Notification::Watchdog,
+            Notification::Status("3 tasks\u{fffd}".to_owned()),
         ];
         assert_eq!(parse(datagram), expected);
         assert_eq!(parse(b"RELOADING=1\nSTOPPING=1").len(), 2);

@@ -24,7 +24,7 @@ use super::{Launch, Progress, RunError};
 use crate::api::{Access, Server, Wanted};
 use crate::logs::{Capture, last_run};
 use crate::process::{NotifySocket, OutOfMemory, Report, adopt_orphans, descendants, kill, reap};
-use crate::state::{ClusterStatus, ExitKind, Supervisor, TICK_INTERVAL, Time};
+use crate::state::{ClusterStatus, ExitKind, Stopped, Supervisor, TICK_INTERVAL, Time};
 
 /// Reports of processes that wait for the loop. Further ones wait in their sockets.
 const MAX_WAITING_REPORTS: usize = 1024;
@@ -176,7 +176,7 @@ impl Runner {
         let why = format!("process {} runs {count} instances", std::process::id());
         self.events.append([ClusterEvent::new("up", why)]);
         let wanted = self.launch.wanted.clone();
-        self.apply(wanted);
+        self.apply(wanted, Stopped::Start);
     }
 
     /// Continues with the processes of the previous version.
@@ -217,11 +217,12 @@ impl Runner {
         }
     }
 
-    pub(super) fn apply(&mut self, wanted: Wanted) {
+    pub(super) fn apply(&mut self, wanted: Wanted, stopped: Stopped) {
         let logs = self.launch.folders.logs();
         let last = |id: &InstanceId| last_run(&logs.join(&id.component).join(id.index.to_string()));
         let now = self.clock.now();
-        self.supervisor.apply(wanted.instances.clone(), last, now);
+        let instances = wanted.instances.clone();
+        self.supervisor.apply(instances, stopped, last, now);
         if wanted.log_limits != self.launch.wanted.log_limits {
             self.capture.set_limits(wanted.log_limits);
         }

@@ -11,9 +11,9 @@ use super::events::ClusterEvent;
 use super::handover::{self, Descriptors, Output, State};
 use super::inputs::Inputs;
 use super::main_loop::{ANSWER_TIMEOUT, Runner, version};
-use crate::api::{Answer, Request, Task};
+use crate::api::{Answer, Request, Task, Wanted};
 use crate::process::facts;
-use crate::state::ClusterStatus;
+use crate::state::{ClusterStatus, Stopped};
 
 /// Shortest time between two states that are passed to clients.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
@@ -56,20 +56,16 @@ impl Runner {
                 }
                 Answer::Done
             }
+            Request::Watch => {
+                // The client sees no state from before its earlier requests.
+                self.publish_now();
+                Answer::Done
+            }
             _ if self.is_stopping => Answer::Refused(
                 "the cluster is stopping: `palm up` starts it again afterwards".to_owned(),
             ),
-            Request::Apply(wanted) if wanted.revision != self.launch.wanted.revision => {
-                Answer::Refused("the cluster was changed by another command: try again".to_owned())
-            }
-            Request::Apply(mut wanted) => {
-                wanted.revision += 1;
-                let count = wanted.instances.len();
-                let why = format!("{count} instances are wanted");
-                self.events.append([ClusterEvent::new("change", why)]);
-                self.apply(wanted);
-                Answer::Done
-            }
+            Request::Apply(wanted) => self.change(wanted, Stopped::Start),
+            Request::Scale(wanted) => self.change(wanted, Stopped::Remain),
             Request::Restart { ids, rolling } => {
                 let now = self.clock.now();
                 self.supervisor.restart(&ids, rolling, now);
@@ -79,10 +75,22 @@ impl Runner {
                 self.supervisor.stop(&ids);
                 Answer::Done
             }
-            Request::Watch | Request::Upgrade { .. } => {
+            Request::Upgrade { .. } => {
                 Answer::Refused("the request is answered elsewhere".to_owned())
             }
         }
+    }
+
+    fn change(&mut self, mut wanted: Wanted, stopped: Stopped) -> Answer {
+        if wanted.revision != self.launch.wanted.revision {
+            let reason = "the cluster was changed by another command: try again";
+            return Answer::Refused(reason.to_owned());
+        }
+        wanted.revision += 1;
+        let why = format!("{} instances are wanted", wanted.instances.len());
+        self.events.append([ClusterEvent::new("change", why)]);
+        self.apply(wanted, stopped);
+        Answer::Done
     }
 
     /// Replaces this process by another version. Returns only if that fails.
@@ -184,9 +192,13 @@ impl Runner {
         if let Some(rest) = elapsed.and_then(|elapsed| PUBLISH_INTERVAL.checked_sub(elapsed)) {
             return Some(rest);
         }
+        self.publish_now();
+        None
+    }
+
+    fn publish_now(&mut self) {
         self.published_at = Some(Instant::now());
         let status = Arc::new(self.status());
         self.status.send_replace(status);
-        None
     }
 }

@@ -11,6 +11,9 @@ use super::{Exit, Time};
 /// Time without `WATCHDOG=1` after which a process counts as hung. Processes read it from `WATCHDOG_USEC`.
 pub(crate) const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The state of a job whose process runs.
+pub(super) const RUNNING: &str = "running";
+
 /// What an instance should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,8 +87,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Returns the name of the state.
-    pub fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Starting(_) => "starting",
@@ -157,6 +159,14 @@ impl Supervised {
             failures: 0,
             last_exit: None,
             last_failure: None,
+        }
+    }
+
+    /// Returns the name of the state. A job is never ready; it runs until it has completed.
+    pub(super) fn state(&self) -> &'static str {
+        match (&self.phase, &self.instance.readiness) {
+            (Phase::Starting(process), Readiness::Exit) if process.pid.is_some() => RUNNING,
+            (phase, _) => phase.name(),
         }
     }
 

@@ -33,8 +33,8 @@ pub use exit::{Exit, ExitKind};
 pub(crate) use machine::WATCHDOG_TIMEOUT;
 pub use machine::{Goal, Phase, Process};
 pub use status::{ClusterStatus, InstanceStatus, RollingStatus};
-pub use supervisor::Supervisor;
 pub(crate) use supervisor::TICK_INTERVAL;
+pub use supervisor::{Stopped, Supervisor};
 
 /// Monotonic time since an arbitrary begin, which remains the same when the runner executes itself again.
 pub type Time = Duration;

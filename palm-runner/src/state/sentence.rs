@@ -75,7 +75,7 @@ impl Supervisor {
             (.., [only]) if matches!(only.phase, Phase::Backoff { .. }) => {
                 format!("`{component}`, which has failed and starts again")
             }
-            (.., [only]) => format!("`{component}`, which is {}", only.phase.name()),
+            (.., [only]) => format!("`{component}`, which is {}", only.state()),
             (.., all) => format!("`{component}`: {ready} of {} are ready", all.len()),
         }
     }

@@ -6,6 +6,7 @@ use palm_plan::InstanceId;
 use palm_plan::kind::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::machine::RUNNING;
 use super::{Goal, Supervisor, Time};
 
 /// The state of a cluster.
@@ -36,7 +37,8 @@ pub struct InstanceStatus {
     pub id: InstanceId,
     /// The kind of its component.
     pub kind: Kind,
-    /// `pending`, `starting`, `ready`, `not ready`, `draining`, `backoff`, `stopped`, `completed` or `failed`.
+    /// `pending`, `starting`, `running` (a job), `ready`, `not ready`, `draining`, `backoff`, `stopped`, `completed` or
+    /// `failed`.
     pub state: String,
     /// Whether the state is what is wanted.
     pub settled: bool,
@@ -78,6 +80,11 @@ impl InstanceStatus {
     pub fn is_ready(&self) -> bool {
         matches!(&*self.state, "ready" | "completed")
     }
+
+    /// Returns whether the instance is a job that runs.
+    pub fn is_running(&self) -> bool {
+        self.state == RUNNING
+    }
 }
 
 impl Supervisor {
@@ -86,7 +93,7 @@ impl Supervisor {
         let status = |(id, it): (&InstanceId, &super::machine::Supervised)| InstanceStatus {
             id: id.clone(),
             kind: it.instance.kind,
-            state: it.phase.name().to_owned(),
+            state: it.state().to_owned(),
             settled: match it.goal {
                 Goal::Run => it.is_ready() && !it.restart,
                 Goal::Stop | Goal::Remove => it.phase.process().is_none(),

@@ -22,6 +22,15 @@ pub struct Supervisor {
     pub(super) ticked_at: Option<Time>,
 }
 
+/// What becomes of stopped and failed instances when others are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// They start again.
+    Start,
+    /// They remain as they are.
+    Remain,
+}
+
 /// Instances that are restarted one after the other.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Rolling {
@@ -35,10 +44,12 @@ pub(super) struct Rolling {
 
 impl Supervisor {
     /// Sets which instances should run. New ones start; others are removed; changed ones restart one after the other.
-    /// Stopped and failed ones begin again. `last_run` returns the number of the last run of an instance that is new.
+    /// `stopped` says what becomes of those that were stopped or have failed. `last_run` returns the number of the last
+    /// run of an instance that is new.
     pub fn apply(
         &mut self,
         wanted: Vec<Instance>,
+        stopped: Stopped,
         last_run: impl Fn(&InstanceId) -> u32,
         now: Time,
     ) {
@@ -50,6 +61,10 @@ impl Supervisor {
                 Some(instance) => {
                     let is_other = instance.fingerprint() != supervised.instance.fingerprint();
                     supervised.instance = instance;
+                    let is_stopped = supervised.goal == Goal::Stop || supervised.is_settled();
+                    if stopped == Stopped::Remain && is_stopped && !is_other {
+                        continue;
+                    }
                     let is_idle =
                         supervised.goal != Goal::Run || is_other || supervised.is_settled();
                     supervised.goal = Goal::Run;
@@ -166,7 +181,9 @@ impl Supervisor {
             return;
         };
         if let Phase::Starting(process) | Phase::NotReady(process, _) = &supervised.phase {
-            let process = process.clone();
+            let mut process = process.clone();
+            // It said what the process was waiting for.
+            process.status = None;
             supervised.enter(Phase::Ready(process), now);
             self.record(id);
         }
@@ -260,7 +277,7 @@ impl Supervisor {
             let transition = Transition {
                 id: id.clone(),
                 run: supervised.run,
-                state: supervised.phase.name().to_owned(),
+                state: supervised.state().to_owned(),
                 why: match &supervised.phase {
                     Phase::Starting(process) => match process.pid {
                         Some(pid) => format!("is process {pid}"),

@@ -69,7 +69,12 @@ struct Cluster {
 impl Cluster {
     fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
         let mut supervisor = Supervisor::default();
-        supervisor.apply(instances.into_iter().collect(), |_| 0, at(0));
+        supervisor.apply(
+            instances.into_iter().collect(),
+            Stopped::Start,
+            |_| 0,
+            at(0),
+        );
         let mut cluster = Self {
             supervisor,
             now: at(0),
@@ -82,7 +87,8 @@ impl Cluster {
 
     fn apply(&mut self, instances: impl IntoIterator<Item = Instance>) {
         let instances = instances.into_iter().collect();
-        self.supervisor.apply(instances, |_| 0, self.now);
+        self.supervisor
+            .apply(instances, Stopped::Start, |_| 0, self.now);
         self.tick();
     }
 
@@ -142,7 +148,7 @@ impl Cluster {
     }
 
     fn state(&self, name: &str) -> String {
-        let state = self.supervisor.phase(&id(name)).unwrap().name();
+        let state = self.supervisor.instances[&id(name)].state();
         match self.supervisor.why(&id(name), self.now) {
             why if why.is_empty() => state.to_owned(),
             why => format!("{state}: {why}"),
@@ -236,6 +242,7 @@ fn job_completes_and_its_dependents_start() {
         let mut cluster = Cluster::new([job(policy), after("a/0", "job")]);
         cluster.wait(1000);
         cluster.expect(&["start job/0"]);
+        assert_eq!(cluster.state("job/0"), "running: runs since 1000 s");
         cluster.end("job/0", ExitKind::Code(0));
         assert_eq!(cluster.state("job/0"), "completed: exited with 0");
         cluster.expect(&["start a/0"]);
@@ -247,6 +254,58 @@ fn job_completes_and_its_dependents_start() {
     cluster.end("job/0", ExitKind::Code(3));
     let expected = "pending: waits for `job`, which exited with 3; it is not restarted";
     assert_eq!(cluster.state("a/0"), expected);
+}
+
+#[test]
+fn status_from_before_a_process_is_ready_is_forgotten() {
+    let mut cluster = Cluster::new([instance("a/0")]);
+    let report = |cluster: &mut Cluster, text: &str| {
+        let text = text.to_owned();
+        cluster.supervisor.status_text(&id("a/0"), text);
+    };
+    report(&mut cluster, "waits for its master");
+    cluster.ready("a/0");
+    assert_eq!(cluster.state("a/0"), "ready");
+    report(&mut cluster, "3 tasks");
+    assert_eq!(cluster.state("a/0"), "ready: 3 tasks");
+}
+
+#[test]
+fn stopped_and_failed_instances_remain_so_when_others_are_scaled() {
+    let mut fails = instance("c/0");
+    fails.restart.policy = RestartPolicy::Never;
+    let all = || [instance("a/0"), instance("b/0"), fails.clone()];
+    let mut cluster = Cluster::new(all());
+    cluster.end("c/0", ExitKind::Code(1));
+    cluster.stop(&["a/0", "b/0"]);
+    cluster.end("a/0", ExitKind::Code(0));
+    cluster.expect(&[
+        "start a/0",
+        "start b/0",
+        "start c/0",
+        "term a/0",
+        "term b/0",
+    ]);
+    let scale = |cluster: &mut Cluster, instances: Vec<Instance>| {
+        let now = cluster.now;
+        cluster
+            .supervisor
+            .apply(instances, Stopped::Remain, |_| 0, now);
+        cluster.tick();
+    };
+    scale(
+        &mut cluster,
+        all().into_iter().chain([instance("d/0")]).collect(),
+    );
+    // One of them drains still.
+    cluster.end("b/0", ExitKind::Code(0));
+    cluster.expect(&["start d/0"]);
+    let mut other = instance("a/0");
+    other.args = vec!["--other".into()];
+    scale(&mut cluster, vec![other, instance("b/0")]);
+    cluster.expect(&["start a/0", "forget c/0", "term d/0"]);
+    cluster.apply([instance("b/0")]);
+    cluster.expect(&["term a/0", "start b/0"]);
 }
 
 #[test]
@@ -501,7 +560,7 @@ fn stopped_instance_stays_stopped_until_it_is_wanted_again() {
 #[test]
 fn program_that_cannot_be_started_is_explained_and_tried_again() {
     let mut supervisor = Supervisor::default();
-    supervisor.apply(vec![instance("a/0")], |_| 7, at(0));
+    supervisor.apply(vec![instance("a/0")], Stopped::Start, |_| 7, at(0));
     let start = Action::Start {
         id: id("a/0"),
         run: 8,

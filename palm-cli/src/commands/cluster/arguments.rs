@@ -89,7 +89,7 @@ pub struct Up {
     /// Run in the background.
     #[arg(short, long)]
     pub detach: bool,
-    /// Run in the background, and wait until all components are ready.
+    /// Run in the background, and wait until all components are ready and all jobs have completed.
     #[arg(short, long)]
     pub wait: bool,
     /// Also start the components of this profile. Can be repeated.
@@ -120,7 +120,7 @@ pub struct Status {
     #[command(flatten)]
     #[expect(missing_docs)]
     pub file: ClusterFile,
-    /// Wait until all components are ready.
+    /// Wait until all components are ready and all jobs have completed.
     #[arg(short, long)]
     pub wait: bool,
     #[command(flatten)]

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use palm_plan::InstanceId;
-use palm_runner::api::{Client, ClientError, Request};
+use palm_runner::api::{Client, ClientError, Request, Wanted};
 use palm_runner::state::{ClusterStatus, InstanceStatus};
 
 use super::arguments::{Down, Restart, Scale, Stop};
-use super::file::{File, Notes};
-use super::wait::{Next, settled, until_ended, until_settled, wait};
+use super::file::File;
+use super::wait::{Next, next as next_state, until_ended, wait};
 use super::{ClusterFailure, Failure, write};
 use crate::arguments::ClusterFile;
 
@@ -22,30 +22,41 @@ pub(super) fn scale(scale: &Scale) -> Result<(), Failure> {
     let file = File::open(scale.file.file.as_deref())?;
     let mut client = file.connect()?;
     let wanted = client.wanted().map_err(ClusterFailure::from)?;
-    let mut notes: Notes = serde_json::from_value(wanted.notes).unwrap_or_default();
+    let mut notes = file.remembered(wanted.notes);
     notes.replicas.extend(scale.replicas.iter().cloned());
-    let mut next = file.plan(&notes)?;
-    next.revision = wanted.revision;
+    let planned = file.plan(&notes)?;
+    let is_scaled = |component: &str| scale.replicas.iter().any(|(key, _)| key == component);
     // A command that changes numbers must not roll out an edit by the way.
-    next.log_limits = wanted.log_limits;
-    let plan = palm_plan::plan(&wanted.instances, &next.instances);
-    if !plan.restart.is_empty() {
+    let plan = palm_plan::plan(&wanted.instances, &planned.instances);
+    let mut others = plan.start.iter().chain(&plan.stop);
+    if !plan.restart.is_empty() || others.any(|it| !is_scaled(&it.component)) {
         let _ = writeln!(
             anstream::stderr(),
             "note: `{}` was edited, which `palm up` applies",
             file.path.display()
         );
-        let changed = |id: &InstanceId| plan.restart.iter().find(|it| it.to.id() == *id);
-        for instance in &mut next.instances {
-            if let Some(change) = changed(&instance.id()) {
-                *instance = change.from.clone();
-            }
-        }
     }
+    let running = |id: &InstanceId| wanted.instances.iter().find(|it| it.id() == *id).cloned();
+    let scaled = planned.instances.into_iter();
+    let scaled = scaled.filter(|it| is_scaled(&it.component));
+    let scaled = scaled.map(|it| running(&it.id()).unwrap_or(it));
+    let others = wanted
+        .instances
+        .iter()
+        .filter(|it| !is_scaled(&it.component));
+    let next = Wanted {
+        instances: others.cloned().chain(scaled).collect(),
+        notes: planned.notes,
+        log_limits: wanted.log_limits,
+        revision: wanted.revision,
+    };
     client
-        .command(&Request::Apply(next))
+        .command(&Request::Scale(next))
         .map_err(ClusterFailure::from)?;
-    until_settled(file.connect()?, scale.timeout.timeout)?;
+    let is_meant = |it: &InstanceStatus| is_scaled(&it.id.component);
+    wait(file.connect()?, scale.timeout.timeout, is_meant, |status| {
+        next_state(status, is_meant, has_begun)
+    })?;
     let counts = scale
         .replicas
         .iter()
@@ -68,16 +79,20 @@ pub(super) fn restart(restart: &Restart) -> Result<(), Failure> {
         rolling: restart.rolling,
     };
     client.command(&request).map_err(ClusterFailure::from)?;
-    let is_restarted = |it: &InstanceStatus| !ids.contains(&it.id) || it.run > runs[&it.id];
+    let is_meant = |it: &InstanceStatus| ids.contains(&it.id);
+    let is_restarted = |it: &InstanceStatus| has_begun(it) && it.run > runs[&it.id];
     wait(
         file.connect()?,
         restart.timeout.timeout,
-        |status| match settled(status) {
-            Next::Done if !status.instances.iter().all(is_restarted) => Next::Wait,
-            next => next,
-        },
+        is_meant,
+        |status| next_state(status, is_meant, is_restarted),
     )?;
     Ok(write(format!("restarted {}\n", names(&ids)).as_bytes())?)
+}
+
+/// Returns whether an instance is in the wanted state, or is a job that runs: it may run for days.
+fn has_begun(instance: &InstanceStatus) -> bool {
+    instance.settled || instance.is_running()
 }
 
 /// What `stop` and `drain` show.
@@ -97,8 +112,9 @@ pub(super) fn stop(stop: &Stop, shown: Shown) -> Result<(), Failure> {
     let request = Request::Stop { ids: ids.clone() };
     client.command(&request).map_err(ClusterFailure::from)?;
     let mut lines = BTreeMap::new();
-    wait(file.connect()?, stop.timeout.timeout, |status| {
-        let stopping = status.instances.iter().filter(|it| ids.contains(&it.id));
+    let is_meant = |it: &InstanceStatus| ids.contains(&it.id);
+    wait(file.connect()?, stop.timeout.timeout, is_meant, |status| {
+        let stopping = status.instances.iter().filter(|it| is_meant(it));
         for instance in stopping.clone().filter(|_| shown == Shown::Progress) {
             let line = progress(instance);
             if lines.insert(instance.id.clone(), line.clone()) != Some(line.clone()) {
@@ -188,7 +204,12 @@ pub(super) fn select(
         .iter()
         .find(|name| !ids.iter().any(|id| is_named(id, name)))
     {
-        let mut known: Vec<_> = ids.iter().map(|id| id.component.clone()).collect();
+        let component = name.split_once('/').map_or("", |(component, _)| component);
+        let is_replica = |id: &&&InstanceId| id.component == component;
+        let mut known: Vec<_> = match ids.iter().filter(is_replica).collect::<Vec<_>>() {
+            none if none.is_empty() => ids.iter().map(|id| id.component.clone()).collect(),
+            replicas => replicas.iter().map(ToString::to_string).collect(),
+        };
         known.dedup();
         return Err(ClusterFailure::UnknownName {
             name: name.clone(),

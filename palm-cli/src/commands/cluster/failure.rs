@@ -45,6 +45,14 @@ pub enum ClusterFailure {
         /// The components.
         known: String,
     },
+    /// A component has to be chosen.
+    #[error(
+        "the cluster has several components: state the address of one with --address; it has {0}"
+    )]
+    SeveralNames(String),
+    /// The component does not run.
+    #[error("`{0}` has no address: it does not run with the profiles of the cluster")]
+    NoAddress(String),
     /// The user does not want the change.
     #[error("nothing was changed")]
     Declined,

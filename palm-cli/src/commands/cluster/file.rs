@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anstream::eprint;
+use palm::socket::Address;
 use palm_plan::{Cluster, Instance, Mistakes, Places, Scale};
 use palm_runner::api::{Client, Wanted};
 use palm_runner::runner::{Folders, saved_notes};
@@ -19,6 +20,7 @@ pub(super) struct File {
     pub(super) path: PathBuf,
     /// What it says, or its mistakes: a command such as `down` needs only its name.
     cluster: Result<Cluster, Mistakes>,
+    text: String,
     pub(super) name: String,
     pub(super) folders: Folders,
     folder: PathBuf,
@@ -55,6 +57,7 @@ impl File {
             folders: Folders::new(&name, &folder),
             path,
             cluster,
+            text,
             name,
             folder,
         })
@@ -73,6 +76,56 @@ impl File {
             addresses: notes.addresses,
             ..Notes::default()
         }
+    }
+
+    /// Returns what was remembered for a cluster that runs, without what the file does not have any more.
+    pub(super) fn remembered(&self, notes: serde_json::Value) -> Notes {
+        let mut notes: Notes = serde_json::from_value(notes).unwrap_or_default();
+        if let Ok(cluster) = &self.cluster {
+            let keys: BTreeSet<_> = cluster.keys().collect();
+            notes.replicas.retain(|key, _| keys.contains(key.as_str()));
+            let profiles: BTreeSet<_> = cluster.profiles().collect();
+            notes.profiles.retain(|it| profiles.contains(it.as_str()));
+        }
+        notes
+    }
+
+    /// Compares the file with the programs, options and secrets of the components that run with these notes, so that
+    /// what runs is not replaced by what cannot run.
+    pub(super) fn check_programs(&self, notes: &Notes) -> Result<(), ClusterFailure> {
+        let machine = cluster_file::Machine {
+            folder: self.folder.clone(),
+            cluster: self.name.clone(),
+            running: Some(notes.profiles.clone()),
+        };
+        let checked = Cluster::validate(&self.path.display().to_string(), &self.text, &machine);
+        checked.map(|_| ()).map_err(|it| fail(&self.path, &it))
+    }
+
+    /// Returns the address of the component with this name, or of the only component that binds one.
+    pub(super) fn address(&self, name: Option<&str>) -> Result<Address, ClusterFailure> {
+        let cluster = self.cluster.as_ref();
+        let cluster = cluster.map_err(|mistakes| fail(&self.path, mistakes))?;
+        let named = |(_, own): &(&str, &str)| name.is_none_or(|name| name == *own);
+        let known = || cluster.binding().map(|(_, name)| name.to_owned());
+        let key = match cluster.binding().filter(named).collect::<Vec<_>>()[..] {
+            [(key, _)] => key,
+            [] => {
+                return Err(ClusterFailure::UnknownName {
+                    name: name.unwrap_or("component with an address").to_owned(),
+                    known: known().collect::<Vec<_>>().join(", "),
+                });
+            }
+            _ => {
+                return Err(ClusterFailure::SeveralNames(
+                    known().collect::<Vec<_>>().join(", "),
+                ));
+            }
+        };
+        let notes = self.remembered(self.connect()?.wanted()?.notes);
+        let address = notes.addresses.get(&format!("{key}.db"));
+        let address = address.and_then(|it| it.parse().ok());
+        address.ok_or_else(|| ClusterFailure::NoAddress(key.to_owned()))
     }
 
     /// Returns the instances that should run. Mistakes and warnings are shown.

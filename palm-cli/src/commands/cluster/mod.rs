@@ -18,7 +18,22 @@ pub use failure::ClusterFailure;
 pub use hidden::hidden;
 pub(super) use processes::Runner;
 
+use std::path::Path;
+
+use palm::socket::Address;
+
 use super::{Failure, write};
+use file::File;
+
+/// Returns the address of the component with this name in the cluster of a file, or of its only component that binds
+/// one.
+///
+/// # Errors
+///
+/// The file has mistakes, the cluster does not run, or the component is not one of it.
+pub(super) fn address(path: Option<&Path>, name: Option<&str>) -> Result<Address, ClusterFailure> {
+    File::open(path)?.address(name)
+}
 
 /// Runs a command.
 ///

@@ -22,7 +22,7 @@ pub(in crate::commands) fn text(
         Err(ClusterFailure::Client(ClientError::NotRunning)) => (None, file.last_notes()),
         client => {
             let mut running = client?.wanted().map_err(ClusterFailure::from)?;
-            let notes = serde_json::from_value(running.notes.take()).unwrap_or_default();
+            let notes = file.remembered(running.notes.take());
             (Some(running), notes)
         }
     };

@@ -147,7 +147,7 @@ fn instance(it: &InstanceStatus, used: &HashMap<u32, f64>) -> InstanceProcess {
     InstanceProcess {
         id: it.id.to_string(),
         state: it.state.clone(),
-        is_ready: it.is_ready(),
+        is_ready: it.is_ready() || it.is_running(),
         sentence: reason(it),
         pid: it.pid,
         run: it.run,

@@ -9,7 +9,7 @@ use palm_runner::state::{ClusterStatus, InstanceStatus};
 use super::arguments::{Ps, Status};
 use super::file::File;
 use super::processes::CpuMeter;
-use super::wait::{reasons, until_settled};
+use super::wait::{reasons, summary, until_settled};
 use super::{ClusterFailure, Failure, write};
 use crate::arguments::Output;
 use crate::text::{self, Align};
@@ -79,17 +79,12 @@ pub(super) fn status(arguments: &Status) -> Result<(), Failure> {
         until_settled(file.connect()?, arguments.timeout.timeout)?;
     }
     let status = file.connect()?.status().map_err(ClusterFailure::from)?;
-    let reasons = reasons(&status);
+    let reasons = reasons(status.instances.iter().filter(|it| !it.is_running()));
     if !reasons.is_empty() {
         eprint!("{}", warnings(&status.problems));
         return Err(ClusterFailure::NotReady(reasons.join("\n")).into());
     }
-    let ready = status.instances.iter().filter(|it| it.is_ready()).count();
-    let line = format!(
-        "{}: {ready} of {} are ready\n",
-        status.cluster,
-        status.instances.len()
-    );
+    let line = format!("{}: {}\n", status.cluster, summary(&status));
     let text = line + &warnings(&status.problems);
     Ok(write(text.as_bytes())?)
 }

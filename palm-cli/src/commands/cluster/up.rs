@@ -11,10 +11,10 @@ use palm_runner::api::{Client, ClientError, Request, Wanted};
 use palm_runner::runner::{Launch, Progress, RunError, run};
 
 use super::arguments::Up;
-use super::file::{File, Notes};
+use super::file::File;
 use super::hidden::{Begin, RUN_ARGUMENT};
 use super::plan::log_changes;
-use super::wait::until_settled;
+use super::wait::{summary, until_settled};
 use super::{ClusterFailure, Failure, console, write};
 
 pub(super) fn up(up: &Up) -> Result<(), Failure> {
@@ -29,6 +29,7 @@ pub(super) fn up(up: &Up) -> Result<(), Failure> {
 fn begin(file: &File, up: &Up) -> Result<(), Failure> {
     let mut notes = file.last_notes();
     notes.profiles.extend(up.profiles.iter().cloned());
+    file.check_programs(&notes)?;
     let is_detached = up.detach || up.wait;
     let launch = Launch {
         cluster: file.name.clone(),
@@ -66,11 +67,10 @@ fn finish(file: &File, up: &Up) -> Result<(), Failure> {
         until_settled(file.connect()?, up.timeout.timeout)?;
     }
     let status = file.connect()?.status().map_err(ClusterFailure::from)?;
-    let ready = status.instances.iter().filter(|it| it.is_ready()).count();
     let line = format!(
-        "{} runs: {ready} of {} are ready (process {})\n",
+        "{} runs: {} (process {})\n",
         file.name,
-        status.instances.len(),
+        summary(&status),
         status.runner_pid
     );
     Ok(write(line.as_bytes())?)
@@ -119,7 +119,7 @@ fn detach(launch: &Launch, file: &File) -> Result<(), Failure> {
 fn change(file: &File, mut client: Client, up: &Up) -> Result<(), Failure> {
     let running = client.wanted().map_err(ClusterFailure::from)?;
     let status = client.status().map_err(ClusterFailure::from)?;
-    let mut notes: Notes = serde_json::from_value(running.notes).unwrap_or_default();
+    let mut notes = file.remembered(running.notes);
     notes.profiles.extend(up.profiles.iter().cloned());
     let wanted = Wanted {
         revision: running.revision,
@@ -143,6 +143,7 @@ fn change(file: &File, mut client: Client, up: &Up) -> Result<(), Failure> {
         anstream::eprint!("{logs}");
     }
     if !plan.is_empty() {
+        file.check_programs(&notes)?;
         confirm(&plan, up)?;
     }
     client

@@ -21,10 +21,12 @@ pub(super) enum Next {
     Failed(String),
 }
 
-/// Waits until `next` returns an end. If nothing changes for `timeout`, the error names the instances that are not ready.
+/// Waits until `next` returns an end. If nothing changes for `timeout`, the error names the instances that are meant and
+/// are not in the wanted state.
 pub(super) fn wait(
     client: Client,
     timeout: Duration,
+    is_meant: impl Fn(&InstanceStatus) -> bool,
     mut next: impl FnMut(&ClusterStatus) -> Next,
 ) -> Result<(), ClusterFailure> {
     let mut last = None;
@@ -36,12 +38,9 @@ pub(super) fn wait(
                 Next::Failed(reason) => return Some(Err(ClusterFailure::NotReady(reason))),
                 Next::Wait => {}
             }
-            let states: Vec<_> = status
-                .instances
-                .iter()
-                .map(|it| (it.state.clone(), it.run))
-                .collect();
-            let reason = reasons(status).join("\n");
+            let meant: Vec<_> = status.instances.iter().filter(|it| is_meant(it)).collect();
+            let states: Vec<_> = meant.iter().map(|it| (it.state.clone(), it.run)).collect();
+            let reason = reasons(meant).join("\n");
             match &mut last {
                 Some((before, text)) if *before == states => *text = reason,
                 _ => {
@@ -64,34 +63,75 @@ pub(super) fn wait(
     result?
 }
 
-/// Waits until all instances are in the wanted state.
+/// Waits until all instances are in the wanted state, and all jobs have completed.
 pub(super) fn until_settled(client: Client, timeout: Duration) -> Result<(), ClusterFailure> {
-    wait(client, timeout, settled)
+    wait(
+        client,
+        timeout,
+        |_| true,
+        |status| {
+            let is_rolling = status.rolling.current.is_some() || status.rolling.waiting > 0;
+            match next(status, |_| true, |it| it.settled) {
+                Next::Done if is_rolling => Next::Wait,
+                next => next,
+            }
+        },
+    )
 }
 
-/// Returns whether all instances are in the wanted state.
-pub(super) fn settled(status: &ClusterStatus) -> Next {
-    let has_failed = |it: &&InstanceStatus| {
+/// Returns whether all instances that are meant are done.
+pub(super) fn next(
+    status: &ClusterStatus,
+    is_meant: impl Fn(&InstanceStatus) -> bool,
+    is_done: impl Fn(&InstanceStatus) -> bool,
+) -> Next {
+    let has_failed = |it: &InstanceStatus| {
         it.state == "failed" || (it.failures >= MAX_FAILURES && it.state == "backoff")
     };
     if let Some(failure) = &status.rolling.failure {
         return Next::Failed(format!("the restart ended at {failure}"));
     }
-    if status.instances.iter().any(|it| has_failed(&it)) {
-        return Next::Failed(reasons(status).join("\n"));
+    let meant: Vec<_> = status.instances.iter().filter(|it| is_meant(it)).collect();
+    if meant.iter().any(|it| has_failed(it)) {
+        return Next::Failed(reasons(meant).join("\n"));
     }
-    let is_rolling = status.rolling.current.is_some() || status.rolling.waiting > 0;
-    match status.instances.iter().all(|it| it.settled) && !is_rolling {
+    match meant.into_iter().all(is_done) {
         true => Next::Done,
         false => Next::Wait,
     }
 }
 
-/// Returns a sentence for each component that is not in the wanted state:
+/// Returns how many instances are ready, run or are stopped: `3 of 4 are ready, 1 job runs`.
+pub(super) fn summary(status: &ClusterStatus) -> String {
+    let count = |is_counted: &dyn Fn(&&InstanceStatus) -> bool| {
+        status.instances.iter().filter(is_counted).count()
+    };
+    let ready = count(&|it| it.is_ready());
+    let running = count(&|it| it.is_running());
+    let stopped = count(&|it| it.settled && !it.is_ready());
+    let of = status.instances.len() - running - stopped;
+    let mut parts = Vec::new();
+    if of > 0 || running + stopped == 0 {
+        parts.push(format!("{ready} of {of} are ready"));
+    }
+    match running {
+        0 => {}
+        1 => parts.push("1 job runs".to_owned()),
+        _ => parts.push(format!("{running} jobs run")),
+    }
+    match stopped {
+        0 => {}
+        1 => parts.push("1 is stopped".to_owned()),
+        _ => parts.push(format!("{stopped} are stopped")),
+    }
+    parts.join(", ")
+}
+
+/// Returns a sentence for each component with an instance that is not in the wanted state:
 /// `worker: 3 of 4 are ready, worker/3 exited with 101: ...`.
-pub(super) fn reasons(status: &ClusterStatus) -> Vec<String> {
+pub(super) fn reasons<'a>(instances: impl IntoIterator<Item = &'a InstanceStatus>) -> Vec<String> {
     let mut components = BTreeMap::<&str, Vec<&InstanceStatus>>::new();
-    for instance in &status.instances {
+    for instance in instances {
         components
             .entry(&instance.id.component)
             .or_default()
@@ -125,6 +165,7 @@ fn grouped(reasons: impl Iterator<Item = (String, String)>) -> Vec<String> {
     }
     let text = |(id, reason, count): (String, String, usize)| match count {
         1 => format!("{id} {reason}"),
+        2 => format!("{id} (and 1 other) {reason}"),
         _ => format!("{id} (and {} others) {reason}", count - 1),
     };
     groups.into_iter().map(text).collect()
@@ -133,7 +174,9 @@ fn grouped(reasons: impl Iterator<Item = (String, String)>) -> Vec<String> {
 /// Returns the state of an instance as the end of a sentence.
 pub(super) fn reason(instance: &InstanceStatus) -> String {
     match (&*instance.state, &*instance.why) {
-        ("backoff" | "failed" | "pending" | "draining" | "starting", why) if !why.is_empty() => {
+        ("backoff" | "failed" | "pending" | "draining" | "starting" | "running", why)
+            if !why.is_empty() =>
+        {
             why.to_owned()
         }
         (state, "") => format!("is {state}"),
@@ -143,7 +186,7 @@ pub(super) fn reason(instance: &InstanceStatus) -> String {
 
 /// Waits until the runner has ended.
 pub(super) fn until_ended(client: Client, timeout: Duration) -> Result<(), ClusterFailure> {
-    match wait(client, timeout, |_| Next::Wait) {
+    match wait(client, timeout, |_| true, |_| Next::Wait) {
         Err(ClusterFailure::Client(ClientError::Ended)) => Ok(()),
         other => other,
     }

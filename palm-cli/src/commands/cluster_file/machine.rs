@@ -1,5 +1,6 @@
 //! What the file of a cluster refers to, on this machine.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::{TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -24,10 +25,12 @@ const MAX_LIST: u64 = 1 << 20;
 
 /// This machine, as seen from the folder of a file.
 #[derive(Debug)]
-pub(super) struct Machine {
-    pub(super) folder: PathBuf,
+pub(in crate::commands) struct Machine {
+    pub(in crate::commands) folder: PathBuf,
     /// The name of the cluster, whose own processes may hold its addresses.
-    pub(super) cluster: String,
+    pub(in crate::commands) cluster: String,
+    /// Only components that run with these profiles are checked, and no addresses; `None` checks all.
+    pub(in crate::commands) running: Option<BTreeSet<String>>,
 }
 
 impl Machine {
@@ -48,6 +51,13 @@ impl Machine {
 }
 
 impl Surroundings for Machine {
+    fn is_checked(&self, profiles: &[&str]) -> bool {
+        let is_running = |running: &BTreeSet<String>| {
+            profiles.is_empty() || profiles.iter().any(|it| running.contains(*it))
+        };
+        self.running.as_ref().is_none_or(is_running)
+    }
+
     fn command_problem(&self, command: &str) -> Option<String> {
         self.find(command).err()
     }
@@ -74,6 +84,7 @@ impl Surroundings for Machine {
 
     fn address_holder(&self, address: &str) -> Option<String> {
         match address.strip_prefix("ipc://") {
+            _ if self.running.is_some() => None,
             Some(path) => socket_holder(Path::new(path)),
             None => port_holder(address, &self.cluster),
         }

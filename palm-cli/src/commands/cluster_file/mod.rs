@@ -15,7 +15,7 @@ pub use self::arguments::Command;
 use self::arguments::{Explain, FileArgument, Fmt, Import, MistakeFormat, Plan, Validate};
 pub(super) use self::file::File;
 use self::file::{read, replace};
-use self::machine::Machine;
+pub(super) use self::machine::Machine;
 use super::{Failure, write};
 
 /// Why a command about the file of a cluster failed.
@@ -223,6 +223,7 @@ fn machine(file: &File) -> Result<Machine, FileFailure> {
     Ok(Machine {
         folder: file.folder()?,
         cluster: cluster.map_or_else(|_| String::new(), |cluster| cluster.name().to_owned()),
+        running: None,
     })
 }
 
