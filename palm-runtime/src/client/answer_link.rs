@@ -11,9 +11,9 @@ use super::Reader;
 use super::in_flight::InFlightCalls;
 use super::transport::{self, Transport};
 use crate::discovery::{Readiness, until_upstream_connected};
-use crate::link::client::{LinkClient, LinkSettings};
+use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
 use crate::link::{LinkOptions, Subscription};
-use crate::socket::{Address, SocketOptions};
+use crate::socket::{Address, Request, SocketOptions};
 use crate::task_group::TaskGroup;
 
 /// Opens the links of a client.
@@ -28,17 +28,34 @@ pub(super) struct LinkFactory {
 }
 
 impl LinkFactory {
-    /// Opens a link.
+    /// Opens a link over the connection of `requests`, so that a component has one connection of a client.
     ///
-    /// `takes_answers`: whether the client receives answers from this component. `last`: the name of the component if
-    /// the client has discovered it; if such a link fails, the client continues without it.
+    /// `takes_answers`: whether the client receives answers from this component.
     pub(super) fn open(
+        &self,
+        requests: &Request,
+        role: &'static str,
+        takes_answers: bool,
+    ) -> AnswerLink {
+        let (settings, options) = (self.settings(role, takes_answers), self.options.clone());
+        let opened = LinkClient::sharing(requests, &self.sockets, settings, options);
+        self.read(opened, None)
+    }
+
+    /// Opens a link with the component called `name`, which the client has discovered, and takes its answers. If the link
+    /// fails, the client continues without it.
+    pub(super) fn open_discovered(
         &self,
         address: &Address,
         role: &'static str,
-        takes_answers: bool,
-        last: Option<&str>,
+        name: &str,
     ) -> AnswerLink {
+        let (settings, options) = (self.settings(role, true), self.options.clone());
+        let opened = LinkClient::new(address, &self.sockets, settings, options);
+        self.read(opened, Some(name))
+    }
+
+    fn settings(&self, role: &'static str, takes_answers: bool) -> LinkSettings {
         let following = Subscription {
             client: match takes_answers {
                 true => self.id.to_string(),
@@ -46,12 +63,17 @@ impl LinkFactory {
             },
             ..Subscription::default()
         };
-        let introduction = LinkSettings {
+        LinkSettings {
             weight: self.weight,
             ..LinkSettings::following(role, &self.id, following)
-        };
-        let options = self.options.clone();
-        let (link, arrivals) = LinkClient::new(address, &self.sockets, introduction, options);
+        }
+    }
+
+    fn read(
+        &self,
+        (link, arrivals): (Arc<LinkClient>, LinkArrivals),
+        last: Option<&str>,
+    ) -> AnswerLink {
         let (ready_sender, ready) = watch::channel(None);
         let (answers, transport) = (self.answers.clone(), self.transport.clone());
         let last = last.map(str::to_owned);

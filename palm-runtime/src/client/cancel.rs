@@ -16,8 +16,8 @@ const BATCH: usize = 256;
 /// Limit on the wait for the component's confirmation.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends the topics of cancelled calls to the first component, over its request socket, so that they overtake queued
-/// calls. A legacy peer does not support cancellations and receives none.
+/// Sends the topics of cancelled calls to the first component, as requests, so that they overtake queued calls. A legacy
+/// peer does not support cancellations and receives none.
 pub(super) async fn send_cancellations(
     request: Request,
     known: Arc<DescriptorCache>,

@@ -111,7 +111,7 @@ impl ClientBuilder {
         };
         let mut links = Vec::new();
         let transport = if calls_over_link {
-            let opened = link_factory.open(&db_address, CLIENT, answers_here, None);
+            let opened = link_factory.open(directory.request(), CLIENT, answers_here);
             let transport = Transport::Link(opened.link.clone());
             links.push(opened);
             transport
@@ -146,8 +146,7 @@ impl ClientBuilder {
         let mut tracks_completion = calls_over_link;
         if !(calls_over_link && answers_here) {
             if offers_answers {
-                let last_at = last.directory.request().address().clone();
-                links.push(link_factory.open(&last_at, SUBSCRIBER, true, None));
+                links.push(link_factory.open(last.directory.request(), SUBSCRIBER, true));
             } else {
                 tracks_completion = false;
                 let (sub_at, sub_address) = last.resolve("pub_address", self.sub_address).await?;

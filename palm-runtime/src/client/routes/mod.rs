@@ -286,7 +286,9 @@ impl Routes {
                             "the client already receives answers from {MAX_LINKS} components: connect another client, or set `.answered_by(..)`"
                         ));
                     }
-                    let link = self.link_factory.open(&address, SUBSCRIBER, true, last);
+                    let name = last.unwrap_or_default();
+                    let factory = &self.link_factory;
+                    let link = factory.open_discovered(&address, SUBSCRIBER, name);
                     table.links.insert(address.clone(), link);
                 }
                 let link = &table.links[&address];
