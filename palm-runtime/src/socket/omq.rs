@@ -434,7 +434,17 @@ async fn keep_connecting(
             }) => {
                 connecting = stopped != endpoint;
             }
-            Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
+            Ok(_) => {}
+            // The event may be among those that were missed.
+            Err(MonitorRecvError::Lagged(_)) => match socket.connections().await {
+                Ok(current) if current.is_empty() => {
+                    // Otherwise, two attempts might be under way.
+                    let _ = socket.disconnect(endpoint.clone()).await;
+                    connecting = false;
+                }
+                Ok(_) => {}
+                Err(_) => return,
+            },
             Err(_) => return,
         }
     }
@@ -507,6 +517,9 @@ const MAX_COMMAND_BYTES: usize = 16 * 1024;
 /// is closed. It applies only to sockets whose messages are sent again on the next connection: a PUSH would lose them.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Unread events of a DEALER, whose connections are few. The crate allocates all of them, 336 bytes each.
+const CONNECTION_EVENTS: usize = 16;
+
 fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
     let (min, max) = (options.min_reconnect_delay, options.max_reconnect_delay);
     let max_bytes = options.max_message_bytes.saturating_add(ACCOUNTING_BYTES);
@@ -547,6 +560,7 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
         }
         Kind::Dealer => {
             native.tcp_user_timeout = Some(UNACKNOWLEDGED_TIMEOUT);
+            native.monitor_capacity = CONNECTION_EVENTS;
             SocketType::Dealer
         }
     };
