@@ -9,6 +9,7 @@ use super::any_options::{AnyOptions, StreamAddress};
 use super::builder::{Bind, Builder, FromComponent};
 use super::configuration::Mistakes;
 use super::kind::{self, Kind};
+use super::part_registration::InboundEntry;
 use super::template::ServerTemplate;
 use crate::cache::Cache;
 use crate::component_error::StartError;
@@ -276,11 +277,7 @@ impl AnyComponent {
             let pull = PullService::at(pull_address);
             let scatter = self.scatter();
             let mut parts = self.worker_parts()?;
-            let mut inbound = parts.template.register_inbound(pull, "Pull");
-            if let Some(scatter) = scatter {
-                inbound = inbound.hooks(scatter);
-            }
-            inbound.route("WorkerPush").failures("Pub");
+            route_to_workers(parts.template.register_inbound(pull, "Pull"), scatter);
             parts.finish()
         })
     }
@@ -291,11 +288,8 @@ impl AnyComponent {
             let subscription = self.single_stream().await?;
             let scatter = self.scatter();
             let mut parts = self.worker_parts()?;
-            let mut inbound = parts.template.register_inbound(subscription, "Sub");
-            if let Some(scatter) = scatter {
-                inbound = inbound.hooks(scatter);
-            }
-            inbound.route("WorkerPush").failures("Pub");
+            let inbound = parts.template.register_inbound(subscription, "Sub");
+            route_to_workers(inbound, scatter);
             parts.finish()
         })
     }
@@ -528,6 +522,15 @@ impl AnyComponent {
         let is_overridden = self.hooks.overridden().scatter;
         is_overridden.then(|| Scatter(self.hooks.clone()))
     }
+}
+
+/// Routes the messages of a part to the workers, through the hook `scatter` if the user's type has it.
+fn route_to_workers(inbound: InboundEntry<'_>, scatter: Option<Scatter>) {
+    let inbound = match scatter {
+        Some(scatter) => inbound.hooks(scatter),
+        None => inbound,
+    };
+    inbound.route("WorkerPush").failures("Pub");
 }
 
 /// The hook `scatter` of the user's type, as hooks of an inbound part.

@@ -5,9 +5,10 @@
 //! [`record_disconnect`](LinkServer::record_disconnect); the parts that send and receive messages call the other
 //! methods. Each of them ends with a flush, which sends the due transmissions.
 //!
-//! [`handshake`] opens sessions; [`requests`] has the requests of operators to workers; [`tasks`] has tasks and results, [`publications`] publications and answers, and
-//! [`timers`] lost peers, session expiry and slow consumers. Slow consumers are detected in
-//! [`subscriptions`](super::subscriptions) and disconnected in [`timers`]; `parts/publish/links` waits for them.
+//! [`handshake`] opens sessions; [`requests`] has the requests of operators to workers; [`tasks`] has tasks and results,
+//! [`publications`] publications and answers, and [`timers`] lost peers, session expiry and slow consumers. Slow
+//! consumers are detected in [`subscriptions`](super::subscriptions) and disconnected in [`timers`];
+//! `parts/publish/links` waits for them.
 //!
 //! **Invariant:** the server keeps no session that its peer has forgotten, or does not return to:
 //!
