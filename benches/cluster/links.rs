@@ -47,7 +47,7 @@ pub(crate) fn measure(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -
             continue;
         }
         let [(linked, _workers), (pushed, _others)] = start_both();
-        let libzmq = program.as_deref().map(Libzmq::start);
+        let libzmq = program.as_deref().map(Libzmq::proxy);
         let count = count_for(payload_bytes);
         let [linked, pushed, libzmq] = runtime.block_on(async {
             let (linked, pushed) = (connect(&linked, true).await, connect(&pushed, false).await);

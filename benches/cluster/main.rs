@@ -4,7 +4,7 @@
 //! cargo bench                          # everything
 //! cargo bench -- 'master + 2'          # benchmarks whose names contain this
 //! PALM_PYLM_PYTHON=.venv/bin/python cargo bench      # with pylm
-//! PALM_BENCH_LIBZMQ=1 cargo bench -- '2 workers'     # with libzmq; needs a C++ compiler
+//! PALM_BENCH_LIBZMQ=1 cargo bench -- libzmq          # with libzmq; needs a C++ compiler
 //! PALM_BENCH_NATS=nats-server cargo bench -- tasks   # with NATS: the path of its server
 //! PALM_BENCH_GRPC=1 cargo bench -- tasks             # with tonic
 //! ```
@@ -24,6 +24,7 @@ mod support;
 
 mod bare;
 mod calls;
+mod clients;
 mod hops;
 mod libzmq;
 mod links;
@@ -64,7 +65,9 @@ fn main() {
         hops::pipeline_throughput(&runtime, name);
     }
     calls::measure(wanted);
+    clients::measure(wanted);
     links::measure(&runtime, wanted);
+    libzmq::measure(&runtime, wanted);
     typed::measure(&runtime, wanted);
 }
 

@@ -7,6 +7,7 @@ use palm::prelude::*;
 use palm::{Json, LinkOptions};
 
 use crate::bare;
+use crate::clients;
 use crate::measure::{concurrent_calls, palm_latencies, palm_throughput, quantile};
 use crate::support::{ANY, Process, until_orphaned};
 use crate::typed::Record;
@@ -161,6 +162,7 @@ pub(crate) async fn run(arguments: &[String]) {
             print_ready(&[&p50, &p99]);
             until_orphaned().await;
         }
+        ["clients", address, count] => clients::run(address, number(count)).await,
         ["bare-server", function] => bare::run_server(function == "copy").await,
         ["bare-step", before, topic, next] => bare::run_step(before, topic, next).await,
         ["bare-master"] => bare::run_master().await,
