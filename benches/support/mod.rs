@@ -165,10 +165,13 @@ impl Drop for Process {
     }
 }
 
-/// Returns the resident memory of a process in KiB. `process` is its id, or `self`.
+/// Returns the resident memory of a process in KiB, without pages of files: the system may drop and read those at any
+/// time. `process` is its id, or `self`.
 pub(crate) fn memory_kib(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let word = line.and_then(|line| line.split_whitespace().next());
     word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
