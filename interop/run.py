@@ -64,6 +64,16 @@ def attempts(example, pylm):
     return 8 if 'client' in pylm and {publisher, feeder} & pylm else 2
 
 
+def is_possible(example, order, pylm):
+    """Returns whether a mix can work, whatever palm's components do.
+
+    In `sink`, pylm's pipelines pass messages on to pylm's sink without waiting for it to subscribe, and the sink to
+    pylm's client. If the client is there first, palm's server gives the pipelines all messages as soon as they
+    subscribe, before the sink runs; only a client that starts more slowly than all of them receives any answer."""
+    of_pylm = {'client', 'even_pipeline', 'odd_pipeline', 'sink'}
+    return not (example == 'sink' and order == 'client first' and of_pylm <= pylm)
+
+
 def listening(port, deadline):
     while time.monotonic() < deadline:
         try:
@@ -191,7 +201,8 @@ def main():
     runs = [(example, order, pylm)
             for example in EXAMPLES if options.only in (None, example)
             for pylm in mixes(example)
-            for order in ('client last', 'client first')]
+            for order in ('client last', 'client first')
+            if is_possible(example, order, pylm)]
     passed, failed = 0, 0
     offsets = [3000, 6000, 9000]
     free = list(offsets)
