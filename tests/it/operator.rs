@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use palm::inspect::{Operator, OperatorError, WorkerFailure};
+use palm::inspect::{DrainEnd, Operator, OperatorError, WorkerFailure};
 use palm::prelude::*;
 use palm::report::{EdgeState, Role};
 
+use super::process::Process;
 use super::setup::{ANY, Gate, check, connect, finally, soon};
 
 /// A server whose method waits for a gate.
@@ -36,6 +37,43 @@ async fn operator(address: &str) -> Operator {
     soon("connecting", Operator::connect(address))
         .await
         .unwrap()
+}
+
+#[test]
+fn worker_that_is_killed_while_it_drains_is_lost() {
+    check(async {
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let address = [("db_address", master.db_address())];
+        let worker = Process::run("linked_worker", &address).await;
+        let client = connect("master", &master).await;
+        // It takes a minute.
+        let call = tokio::spawn(async move { client.eval("master.work", "60000").await });
+        let busy = async {
+            loop {
+                let report = master.report().await;
+                let mut workers = report.edges_of(Role::Worker);
+                if let Some(edge) = workers.find(|edge| edge.waiting.messages == 1) {
+                    return edge.name.clone();
+                }
+            }
+        };
+        let name = soon("the task at the worker", busy).await;
+        let operator = operator(master.db_address()).await.worker(name);
+        let draining = operator.drain().await.unwrap();
+        let mut worker = Some(worker);
+        let ended = draining.ended(|report| {
+            let edge = draining.worker(report).unwrap();
+            if edge.state == EdgeState::Draining {
+                drop(worker.take().map(|worker| worker.kill()));
+            }
+        });
+        assert_eq!(
+            finally("the end of the worker", ended).await,
+            DrainEnd::Lost
+        );
+        call.abort();
+        master.kill().await;
+    });
 }
 
 #[test]
@@ -269,7 +307,8 @@ fn worker_is_drained_through_its_master_which_shows_it() {
                 gate.open();
             }
         });
-        finally("the end of the worker", ended).await;
+        let ended = finally("the end of the worker", ended).await;
+        assert_eq!(ended, DrainEnd::Stopped);
         assert!(states.contains(&(EdgeState::Draining, 1)), "{states:?}");
         soon("the handle", first.join()).await.unwrap();
         let answers = soon("the answers", answers).await.unwrap();

@@ -90,6 +90,12 @@ pub enum Failure {
         /// The drain limit, and the time to stop.
         limit: Duration,
     },
+    /// A worker was lost while it drained.
+    #[error("{subject} was lost before it had finished its tasks: its master redelivers them")]
+    LostInDrain {
+        /// The worker, and its master.
+        subject: String,
+    },
     /// A picture was asked for of a file.
     #[error(
         "only a running cluster is drawn as SVG: pass its address, or `--dot` for a picture of a file by Graphviz"

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use palm::inspect::{Operator, OperatorError};
+use palm::inspect::{DrainEnd, Operator, OperatorError};
 use palm::socket::Address;
 use serde_json::json;
 
@@ -47,16 +47,23 @@ async fn drain_one(address: &Address, worker: Option<&str>, output: Output) -> R
         }
     });
     let limit = draining.limit() + STOP_TIMEOUT;
-    if tokio::time::timeout(limit, ended).await.is_err() {
-        let subject = match worker {
-            Some(worker) => format!("worker `{worker}` of the component at {address}"),
-            None => format!("the component at {address}"),
-        };
-        return Err(Failure::NotDrained {
-            subject,
-            address: address.to_string(),
-            limit,
-        });
+    let named = || match worker {
+        Some(worker) => format!(
+            "worker `{}` of the component at {address}",
+            text::clean(worker)
+        ),
+        None => format!("the component at {address}"),
+    };
+    match tokio::time::timeout(limit, ended).await {
+        Ok(DrainEnd::Lost) => return Err(Failure::LostInDrain { subject: named() }),
+        Ok(_) => {}
+        Err(_) => {
+            return Err(Failure::NotDrained {
+                subject: named(),
+                address: address.to_string(),
+                limit,
+            });
+        }
     }
     let took = begun.elapsed();
     let text = match output {

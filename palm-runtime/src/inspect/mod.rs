@@ -33,7 +33,7 @@
 
 mod operator;
 
-pub use operator::{Draining, Operator, OperatorError, WorkerFailure};
+pub use operator::{DrainEnd, Draining, Operator, OperatorError, WorkerFailure};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

@@ -66,13 +66,13 @@ impl Draining<'_> {
     }
 
     /// Waits until the component has stopped: nothing listens at its address, or another run of it does; of a worker,
-    /// until its master reports that it has left or was lost. Calls `progress` with each report of the component, or of the
-    /// worker's master, four times a second.
+    /// until its master reports that it has left or was lost. Returns which of these happened. Calls `progress` with each
+    /// report of the component, or of the worker's master, four times a second.
     ///
     /// # Cancel safety
     ///
     /// This method is cancel safe.
-    pub async fn ended(&self, mut progress: impl FnMut(&Report)) {
+    pub async fn ended(&self, mut progress: impl FnMut(&Report)) -> DrainEnd {
         let Operator {
             address,
             request,
@@ -83,33 +83,45 @@ impl Draining<'_> {
             let body = ControlVerb::Inspect.request("_", Bytes::new());
             let reply = request.request(body, ANSWER_TIMEOUT).await;
             if let Some(report) = reply.ok().and_then(|reply| Report::decode(reply).ok()) {
-                let has_ended = match worker {
-                    Some(_) => self.worker(&report).is_none(),
-                    None => report.instance != self.instance,
-                };
-                if has_ended {
-                    return;
+                let edge = worker.as_ref().map(|name| self.edge(&report, name));
+                match edge.map(|edge| edge.map(|edge| edge.state)) {
+                    Some(Some(EdgeState::Lost)) => return DrainEnd::Lost,
+                    Some(None) => return DrainEnd::Stopped,
+                    None if report.instance != self.instance => return DrainEnd::Stopped,
+                    _ => progress(&report),
                 }
-                progress(&report);
             }
             tokio::time::sleep(PROGRESS_INTERVAL).await;
         }
+        DrainEnd::Stopped
     }
 
     /// Returns the edge of the worker that drains in a report of its master; `None` if it has left or was lost, or if a
     /// component without [`Operator::worker`] drains.
     pub fn worker<'a>(&self, report: &'a Report) -> Option<&'a Edge> {
-        let name = self.operator.worker.as_ref()?;
+        let edge = self.edge(report, self.operator.worker.as_ref()?)?;
+        (edge.state != EdgeState::Lost).then_some(edge)
+    }
+
+    /// Returns the edge of the worker that drains, which may be lost.
+    fn edge<'a>(&self, report: &'a Report, name: &str) -> Option<&'a Edge> {
         let mut workers = report.edges_of(Role::Worker);
-        workers.find(|edge| {
-            let is_meant = match &edge.worker {
-                Some(worker) => worker.instance == self.instance,
-                // It has not reported yet.
-                None => edge.name == *name,
-            };
-            is_meant && edge.state != EdgeState::Lost
+        workers.find(|edge| match &edge.worker {
+            Some(worker) => worker.instance == self.instance,
+            // It has not reported yet.
+            None => edge.name == *name,
         })
     }
+}
+
+/// How a drain ended, see [`Draining::ended`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DrainEnd {
+    /// The component has stopped. Whether it was killed before it had finished its work is not known.
+    Stopped,
+    /// The worker was lost before it had finished its tasks. Its master redelivers them.
+    Lost,
 }
 
 /// Why a component was not drained or configured.
