@@ -12,6 +12,9 @@ use crate::text::{clean, count, percent};
 /// A component that waits for a peer for less than this share of time is not slowed down by it.
 const MIN_STALLED: f64 = 0.05;
 
+/// The methods of workers that are busy for less than this share of time are not slow.
+const MIN_BUSY: f64 = 0.2;
+
 /// Fewer waiting messages without a known reason are normal.
 const MIN_BACKLOG: u64 = 100;
 
@@ -297,6 +300,9 @@ impl fmt::Display for Slow {
         match (&self.problem, self.role) {
             (Some(problem), _) => write!(f, " It does not answer: {problem}."),
             (None, Role::Client) => f.write_str(" It does not read its answers fast enough."),
+            (None, Role::Worker) if self.busy.is_some_and(|busy| busy < MIN_BUSY) => f.write_str(
+                " Methods are not slow: the processors are in use, or `prefetch` is too small.",
+            ),
             _ => Ok(()),
         }
     }

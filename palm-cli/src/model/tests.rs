@@ -165,6 +165,10 @@ fn workers_are_the_bottleneck_together_if_the_master_waits_for_each() {
         master.sentence(),
         "Bottleneck: the 2 workers of `master`. `master` waits for them 98 % of the time, with 319 messages waiting; they are 98 % busy."
     );
+    let idle = vec![worker("a", 980, 2, 100), worker("b", 950, 2, 100)];
+    let sentence = Made::default().component("master", idle).sentence();
+    let expected = "they are 5 % busy. Methods are not slow: the processors are in use, or `prefetch` is too small.";
+    assert!(sentence.ends_with(expected), "{sentence}");
     let one = vec![worker("a", 980, 2, 0), worker("b", 0, 2, 1900)];
     let master = Made::default().component("master", one);
     let sentence = master.sentence();

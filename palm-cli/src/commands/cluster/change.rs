@@ -10,7 +10,7 @@ use palm_runner::api::{Client, ClientError, Request, Wanted};
 use palm_runner::state::{ClusterStatus, InstanceStatus};
 
 use super::arguments::{Down, Restart, Scale, Stop};
-use super::file::File;
+use super::file::{File, Notes};
 use super::wait::{Next, next as next_state, until_ended, wait};
 use super::{ClusterFailure, Failure, write};
 use crate::arguments::ClusterFile;
@@ -44,9 +44,15 @@ pub(super) fn scale(scale: &Scale) -> Result<(), Failure> {
         .instances
         .iter()
         .filter(|it| !is_scaled(&it.component));
+    // What the file does not have any more still runs, at its address.
+    let Notes { addresses, .. } = serde_json::from_value(planned.notes).unwrap_or_default();
+    let notes = Notes {
+        addresses: notes.addresses.into_iter().chain(addresses).collect(),
+        ..notes
+    };
     let next = Wanted {
         instances: others.cloned().chain(scaled).collect(),
-        notes: planned.notes,
+        notes: serde_json::to_value(notes).unwrap_or_default(),
         log_limits: wanted.log_limits,
         revision: wanted.revision,
     };
