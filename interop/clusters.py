@@ -131,6 +131,9 @@ def with_cpp(options, offset):
                     return 'after %d jobs, %d of %d answers are of the worker in C++' % (
                         jobs, lines.count(CPP_LINE), len(lines))
                 done = palm(options, folder, 'restart', 'client')
+                if done.returncode == 0:
+                    # The command before this one does not wait for the end of a job.
+                    done = palm(options, folder, 'status', '--wait')
                 jobs += 1
         except subprocess.TimeoutExpired:
             return 'the client did not end'
