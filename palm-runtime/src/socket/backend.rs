@@ -1,19 +1,19 @@
-//! One interface to the ZeroMQ crates that implement sockets.
+//! One interface to the sockets of [`own`] and of the ZeroMQ crates.
 //!
-//! A [`Socket`] belongs to one of the backends, which [`SocketOptions::backend`] chooses when it is created. Each method
-//! matches on that once, so that the choice costs neither an allocation nor a dynamic call. The typed ends call the
-//! methods in this order: `new` or `binding`, `bind` or `connect` for each address, `receiver` once, then `send` and the rest, and
-//! `close` last. The guarantees of each method are documented here; both backends implement them.
+//! A [`Socket`] is one of [`own`], or belongs to the backend that [`SocketOptions::backend`] chooses. Each method matches
+//! on that once, so that the choice costs neither an allocation nor a dynamic call. The typed ends call the methods in
+//! this order: `open`, `bind` or `connect` for each address, `receiver` once, then `send` and the rest, and `close` last.
+//! The guarantees of each method are documented here; all implement them.
 
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::bound;
 use super::kind::Kind;
 #[cfg(feature = "omq")]
 use super::omq;
+use super::own;
 use super::subscriptions::SubscriptionEvent;
 #[cfg(feature = "zeromq")]
 use super::zeromq;
@@ -23,7 +23,7 @@ use super::{Address, Backend, Frames, SocketClosed, SocketOptions, TrySendError}
 macro_rules! either {
     ($type:ident, $value:expr, $inner:pat => $result:expr) => {
         match $value {
-            $type::Bound($inner) => $result,
+            $type::Own($inner) => $result,
             #[cfg(feature = "omq")]
             $type::Omq($inner) => $result,
             #[cfg(feature = "zeromq")]
@@ -38,7 +38,7 @@ macro_rules! either {
 macro_rules! each {
     ($type:ident, $value:expr, $inner:pat => $wrapper:ident($result:expr)) => {
         match $value {
-            $type::Bound($inner) => $wrapper::Bound($result),
+            $type::Own($inner) => $wrapper::Own($result),
             #[cfg(feature = "omq")]
             $type::Omq($inner) => $wrapper::Omq($result),
             #[cfg(feature = "zeromq")]
@@ -56,7 +56,7 @@ macro_rules! each {
     reason = "a component has few sockets, and does not move them"
 )]
 pub(super) enum Socket {
-    Bound(bound::Socket),
+    Own(own::Socket),
     #[cfg(feature = "omq")]
     Omq(omq::Socket),
     #[cfg(feature = "zeromq")]
@@ -66,18 +66,21 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Opens a socket that will bind `address`. A PULL or ROUTER for other processes runs on no backend; see [`bound`].
-    pub(super) fn binding(kind: Kind, address: Option<&Address>, options: &SocketOptions) -> Self {
+    /// Opens a socket that will bind or connect to `address`: a PULL, ROUTER or DEALER for other processes on no backend
+    /// (see [`own`]), others on the one that the options choose.
+    pub(super) fn open(kind: Kind, address: Option<&Address>, options: &SocketOptions) -> Self {
         match kind {
-            Kind::Pull | Kind::Router if !address.is_some_and(Address::is_inproc) => {
-                Self::Bound(bound::Socket::new(kind, options))
+            Kind::Pull | Kind::Router | Kind::Dealer
+                if !address.is_some_and(Address::is_inproc) =>
+            {
+                Self::Own(own::Socket::new(kind, options))
             }
             _ => Self::new(kind, options),
         }
     }
 
     /// Opens a socket on the backend that the options choose.
-    pub(super) fn new(kind: Kind, options: &SocketOptions) -> Self {
+    fn new(kind: Kind, options: &SocketOptions) -> Self {
         match options.backend {
             #[cfg(feature = "omq")]
             Backend::Omq => Self::Omq(omq::Socket::new(kind, options)),
@@ -166,7 +169,7 @@ impl Socket {
 /// The receiving side of a socket.
 #[derive(Debug)]
 pub(super) enum Receiver {
-    Bound(bound::Receiver),
+    Own(own::Receiver),
     #[cfg(feature = "omq")]
     Omq(omq::Receiver),
     #[cfg(feature = "zeromq")]
@@ -194,7 +197,7 @@ impl Receiver {
 /// The peers that leave a ROUTER.
 #[derive(Debug)]
 pub(super) enum Departures {
-    Bound(bound::Departures),
+    Own(own::Departures),
     #[cfg(feature = "omq")]
     Omq(omq::Departures),
     #[cfg(feature = "zeromq")]
@@ -213,7 +216,7 @@ impl Departures {
 /// The subscriptions of a publisher's subscribers.
 #[derive(Debug)]
 pub(super) enum SubscriptionEvents {
-    Bound(bound::SubscriptionEvents),
+    Own(own::SubscriptionEvents),
     #[cfg(feature = "omq")]
     Omq(omq::SubscriptionEvents),
     #[cfg(feature = "zeromq")]

@@ -3,8 +3,8 @@
 //! This is the only folder that names a ZeroMQ crate. A typed end ([`Push`], [`Pull`], [`Publish`],
 //! [`Subscribe`], [`Request`], [`Reply`], [`Router`], [`Dealer`]) is a thin layer over a `Socket` of
 //! a backend. There are two with one interface, each with its feature: `omq` (the default) and `zeromq`.
-//! [`SocketOptions::backend`] chooses one for each socket. Only a [`Pull`] or [`Router`] that binds runs on neither
-//! (`bound`), because no crate bounds the memory of messages that it is receiving.
+//! [`SocketOptions::backend`] chooses one for each socket. A [`Pull`], [`Router`] or [`Dealer`] for other processes runs on
+//! neither (`own`), because no crate bounds the memory of messages that it is receiving.
 //!
 //! Every end has these properties on either backend, which `tests/conformance` verifies:
 //!
@@ -19,13 +19,13 @@
 
 mod address;
 mod backend;
-mod bound;
 mod error;
 mod frames;
 mod kind;
 #[cfg(feature = "omq")]
 mod omq;
 mod options;
+mod own;
 mod probe;
 mod publish;
 mod push_pull;

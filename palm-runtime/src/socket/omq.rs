@@ -513,13 +513,6 @@ const ACCOUNTING_BYTES: usize = 1024;
 /// Largest subscription and other command that a PUB or PUSH accepts.
 const MAX_COMMAND_BYTES: usize = 16 * 1024;
 
-/// Time within which a peer's system has to acknowledge bytes (`TCP_USER_TIMEOUT`, RFC 5482). Afterwards the connection
-/// is closed. It applies only to sockets whose messages are sent again on the next connection: a PUSH would lose them.
-const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Unread events of a DEALER, whose connections are few. The crate allocates all of them, 336 bytes each.
-const CONNECTION_EVENTS: usize = 16;
-
 fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
     let (min, max) = (options.min_reconnect_delay, options.max_reconnect_delay);
     let max_bytes = options.max_message_bytes.saturating_add(ACCOUNTING_BYTES);
@@ -555,14 +548,9 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
         Kind::Subscribe => SocketType::Sub,
         Kind::Router => {
             native.router_mandatory = true;
-            native.tcp_user_timeout = Some(UNACKNOWLEDGED_TIMEOUT);
             SocketType::Router
         }
-        Kind::Dealer => {
-            native.tcp_user_timeout = Some(UNACKNOWLEDGED_TIMEOUT);
-            native.monitor_capacity = CONNECTION_EVENTS;
-            SocketType::Dealer
-        }
+        Kind::Dealer => SocketType::Dealer,
     };
     (socket_type, native)
 }
@@ -642,10 +630,11 @@ mod tests {
                     .unwrap();
                 runtime.block_on(async {
                     let options = options();
-                    let pull = Arc::new(Socket::new(Kind::Pull, &options));
-                    let address = pull.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
-                    let push = Socket::new(Kind::Push, &options);
-                    push.connect(&address.unwrap()).await.unwrap();
+                    let any = "inproc://*".parse().unwrap();
+                    let pull = Arc::new(Socket::open(Kind::Pull, Some(&any), &options));
+                    let address = pull.bind(&any).await.unwrap();
+                    let push = Socket::open(Kind::Push, Some(&address), &options);
+                    push.connect(&address).await.unwrap();
                     wait_for_peers(&push, true).await.unwrap();
                     for _ in 0..4 {
                         let mut receiver = pull.receiver();
@@ -669,21 +658,16 @@ mod tests {
     /// The crate does not report the routing id of a peer that leaves; see [`routing_id`](super::routing_id).
     #[tokio::test]
     async fn departures_have_the_routing_ids_of_messages() {
-        for address in ["tcp://127.0.0.1:0", "inproc://*"] {
-            check_departures(address).await;
-        }
-    }
-
-    async fn check_departures(address: &str) {
         let options = options();
-        let router = Socket::new(Kind::Router, &options);
+        let any = "inproc://*".parse().unwrap();
+        let router = Socket::open(Kind::Router, Some(&any), &options);
         let mut departures = router.departures();
-        let address = router.bind(&address.parse().unwrap()).await.unwrap();
+        let address = router.bind(&any).await.unwrap();
         let mut receiver = router.receiver();
         let mut dealers = Vec::new();
         let mut names = Vec::new();
         for _ in 0..3 {
-            let dealer = Socket::new(Kind::Dealer, &options);
+            let dealer = Socket::open(Kind::Dealer, Some(&address), &options);
             dealer.connect(&address).await.unwrap();
             let frame = Bytes::from_static(b"x");
             dealer.send(iter::once(frame).collect()).await.unwrap();

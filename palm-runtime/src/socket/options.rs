@@ -13,7 +13,8 @@ use crate::options::value::{Described, OptionValue, Value, invalid};
 
 /// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
 ///
-/// PULL and ROUTER sockets that bind run on neither, and have the same limits with both.
+/// It matters for PUSH, PUB and SUB sockets, which only peers without links need, and for `inproc://` addresses: PULL,
+/// ROUTER and DEALER sockets run on neither, and have the same limits with both.
 ///
 /// Default: [`Omq`](Self::Omq), or the only one that is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,9 +24,8 @@ pub enum Backend {
     #[cfg(feature = "omq")]
     #[default]
     Omq,
-    /// `zeromq`, which is faster from 4 KB up, for trusted networks: at PUSH and PUB sockets and on connections that a
-    /// socket opens itself, it has no limits on the size of a message and on the duration of a handshake. Feature
-    /// `zeromq`.
+    /// `zeromq`, which is faster from 4 KB up, for trusted networks: it has no limits on the size of a message and on the
+    /// duration of a handshake. Feature `zeromq`.
     #[cfg(feature = "zeromq")]
     #[cfg_attr(not(feature = "omq"), default)]
     Zeromq,
@@ -71,8 +71,8 @@ options! {
         queue_len: u32 = 1000,
         /// Sets the size of the largest accepted message. A larger one closes the connection. Default: 256 MiB.
         max_message_bytes: usize = 256 * 1024 * 1024,
-        /// Sets the limit on memory for messages of more than 16 KiB that PULL and ROUTER sockets which bind are
-        /// receiving, for all sockets of a component. Default: 512 MiB.
+        /// Sets the limit on memory for messages of more than 16 KiB that PULL, ROUTER and DEALER sockets are receiving,
+        /// for all sockets of a component. Default: 512 MiB.
         ///
         /// A connection may use at most four times the free memory, so one alone leaves a fifth to others; a message
         /// without memory stays in the system's buffers and at its sender. While no other connection uses any, a

@@ -40,7 +40,7 @@ impl Publish {
 
     /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
     pub(crate) async fn idle(options: &SocketOptions) -> Result<Self, SocketError> {
-        Ok(Self::new(Socket::new(Kind::Publish, options)).await?)
+        Ok(Self::new(Socket::open(Kind::Publish, None, options)).await?)
     }
 
     async fn new(socket: Socket) -> Result<Self, SocketClosed> {

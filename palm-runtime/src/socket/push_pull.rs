@@ -19,7 +19,7 @@ pub(super) async fn bind(
     if let Some(network) = &options.network {
         address.check(network)?;
     }
-    let socket = Socket::binding(kind, Some(address), options);
+    let socket = Socket::open(kind, Some(address), options);
     let bound = bind_socket(&socket, address, options).await?;
     Ok((socket, bound))
 }
@@ -50,7 +50,7 @@ pub(super) async fn connect(
     address: &Address,
     options: &SocketOptions,
 ) -> Result<Socket, SocketError> {
-    let socket = Socket::new(kind, options);
+    let socket = Socket::open(kind, Some(address), options);
     connect_to(&socket, address).await?;
     Ok(socket)
 }
@@ -100,7 +100,7 @@ impl Push {
 
     /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
     pub(crate) fn idle(options: &SocketOptions) -> Self {
-        Self::new(Socket::new(Kind::Push, options))
+        Self::new(Socket::open(Kind::Push, None, options))
     }
 
     /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
@@ -190,7 +190,7 @@ impl Pull {
 
     /// Opens a socket that [`Peers::bind`] binds to `address` later, if it is valid.
     pub(crate) fn idle(address: Option<&Address>, options: &SocketOptions) -> Self {
-        Self::new(Socket::binding(Kind::Pull, address, options))
+        Self::new(Socket::open(Kind::Pull, address, options))
     }
 
     /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use palm_runtime::socket::{Dealer, Publish, Pull, Push, Router, SocketOptions, Subscribe};
 
 use super::harness::{check, check_with_open_files};
-use super::raw::{MORE, RawPeer, command, frame, greeting, long_header, ready};
+use super::raw::{MORE, RawListener, RawPeer, command, frame, greeting, long_header, ready};
 use super::setup::{
     IpcFolder, added, any_tcp, change, numbered, options, published_numbers, push_to_pull, recv,
     recv_numbers, recv_one, soon,
@@ -328,6 +328,40 @@ fn a_half_sent_message_makes_room_for_others_after_a_timeout() {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         slow.write(&message[MIB..]).await.unwrap();
         assert_eq!(recv_one(&mut pull).await[0], 1);
+    });
+}
+
+#[test]
+fn a_connecting_socket_has_the_memory_limit_of_one_that_binds() {
+    check(async {
+        let message = frame(0, &vec![1; 3 * MIB]);
+        // Clones of the options share their limit, as the sockets of a component do.
+        let scarce = scarce();
+        let (first, first_address) = RawListener::bind(&any_tcp());
+        let mut pull = Pull::connect(&first_address, &scarce).await.unwrap();
+        let mut stalled = first.accept_as("PUSH").await;
+        stalled.write(&message[..2 * MIB]).await.unwrap();
+        let (second, second_address) = RawListener::bind(&any_tcp());
+        let mut dealer = Dealer::connect(&second_address, &scarce).await.unwrap();
+        let mut waiting = second.accept_as("ROUTER").await;
+        let writer = tokio::spawn({
+            let message = message.clone();
+            async move {
+                waiting.write(&message).await.unwrap();
+                waiting
+            }
+        });
+        // The first server stops within its message, so its connection ends, and its memory is free for the second one.
+        let mut messages = Vec::new();
+        soon("the second message", dealer.recv_many(&mut messages, 1))
+            .await
+            .unwrap();
+        assert_eq!(messages[0][0].len(), 3 * MIB);
+        writer.await.unwrap();
+        stalled.closed().await;
+        let mut again = first.accept_as("PUSH").await;
+        again.write(&message).await.unwrap();
+        assert_eq!(recv_one(&mut pull).await.len(), 3 * MIB);
     });
 }
 

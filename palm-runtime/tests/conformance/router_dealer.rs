@@ -4,7 +4,7 @@ use bytes::Bytes;
 use palm_runtime::socket::{Address, Dealer, Frames, Router, TrySendError};
 
 use super::harness::check;
-use super::raw::{RawPeer, frame, greeting, ready};
+use super::raw::{RawListener, RawPeer, frame, greeting, ready};
 use super::setup::{IpcFolder, any_tcp, number, numbered, options, soon, unbound_tcp};
 
 fn frames(frames: &[&[u8]]) -> Frames {
@@ -39,6 +39,23 @@ async fn at_router(router: &mut Router, count: usize) -> Vec<Frames> {
         .unwrap();
     }
     messages
+}
+
+#[test]
+fn a_router_that_connects_answers_and_connects_again() {
+    check(async {
+        let (listener, address) = RawListener::bind(&any_tcp());
+        let options = options(|options| options);
+        let mut router = Router::connect(&address, &options).await.unwrap();
+        for body in [b"first", b"again"] {
+            let mut dealer = listener.accept_as("DEALER").await;
+            dealer.send(body).await;
+            let message = at_router(&mut router, 1).await.remove(0);
+            assert_eq!(message[1], &body[..]);
+            router.try_send(message).unwrap();
+            assert_eq!(soon("the answer", dealer.message()).await, [body]);
+        }
+    });
 }
 
 #[test]

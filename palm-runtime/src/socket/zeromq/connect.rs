@@ -6,10 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, mpsc};
-use zeromq::{
-    DealerSocket, PullSocket, PushSocket, Socket as _, SocketEvent, SocketSend, XSubSocket,
-    ZmqMessage,
-};
+use zeromq::{PushSocket, Socket as _, SocketEvent, SocketSend, XSubSocket, ZmqMessage};
 
 use super::native::{NativeSocket, message};
 use super::{ConnectionLost, Kind, SocketCore};
@@ -101,10 +98,9 @@ pub(super) async fn stay_connected(core: Arc<SocketCore>, address: Address, mut 
     loop {
         let connected = match core.kind {
             Kind::Push => push(&core, &address, &mut queue).await,
-            Kind::Pull => pull(&core, &address).await,
             Kind::Subscribe => subscribe(&core, &address, &mut queue).await,
-            Kind::Dealer => dealer(&core, &address, &mut queue).await,
-            Kind::Publish | Kind::Router => return,
+            // A PUB binds; the others run on no backend.
+            Kind::Publish | Kind::Pull | Kind::Router | Kind::Dealer => return,
         };
         if core.closing.is_cancelled() && queue.queue.is_empty() {
             return;
@@ -182,22 +178,6 @@ async fn push(core: &Arc<SocketCore>, address: &Address, queue: &mut SendQueue) 
     true
 }
 
-/// Runs one connection of a PULL.
-async fn pull(core: &SocketCore, address: &Address) -> bool {
-    let mut native = NativeSocket::<PullSocket>::new();
-    let mut monitor = native.socket.monitor();
-    let Some(_connected) = connect(core, address, &mut native.socket, true).await else {
-        return false;
-    };
-    tokio::select! {
-        biased;
-        () = core.closing.cancelled() => {}
-        () = async { while core.receive(&mut native.socket).await.is_ok() {} } => {}
-        () = disconnected(&mut monitor) => {}
-    }
-    true
-}
-
 /// Runs one connection of a SUB, with the crate's XSUB, because its SUB accepts only topics that are text.
 async fn subscribe(core: &SocketCore, address: &Address, queue: &mut SendQueue) -> bool {
     let mut native = NativeSocket::<XSubSocket>::new();
@@ -229,27 +209,4 @@ async fn subscribe(core: &SocketCore, address: &Address, queue: &mut SendQueue) 
             () = disconnected(&mut monitor) => return true,
         }
     }
-}
-
-/// Runs one connection of a DEALER.
-async fn dealer(core: &Arc<SocketCore>, address: &Address, queue: &mut SendQueue) -> bool {
-    let mut native = NativeSocket::<DealerSocket>::new();
-    let mut monitor = native.socket.monitor();
-    let connected = connect(core, address, &mut native.socket, queue.queue.is_empty()).await;
-    let Some(_connected) = connected else {
-        return false;
-    };
-    let (mut sender, mut receiver) = native.socket.split();
-    let registration = core.register(queue.sender.clone());
-    let drained = tokio::select! {
-        biased;
-        () = async { while core.receive(&mut receiver).await.is_ok() {} } => false,
-        sent = queue.send_all(core, &mut sender) => sent.is_ok(),
-        () = disconnected(&mut monitor) => false,
-    };
-    drop((registration, sender, receiver));
-    if drained {
-        native.backend.flushed(1).await;
-    }
-    true
 }

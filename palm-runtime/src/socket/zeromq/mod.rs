@@ -71,7 +71,7 @@ struct SocketCore {
 
 #[derive(Debug, Default)]
 struct SocketState {
-    /// The peers of a PUSH, DEALER or PUB. The first one is next in turn.
+    /// The peers of a PUSH or PUB. The first one is next in turn.
     queues: VecDeque<PeerQueue>,
     /// Messages from the queues of disconnected peers.
     left_over: VecDeque<Frames>,
@@ -81,7 +81,7 @@ struct SocketState {
     wanted: HashMap<Bytes, usize>,
 }
 
-/// Disconnections of a ROUTER's peers. Never completes: a ROUTER that connects is not supported.
+/// Disconnections of a ROUTER's peers. Never completes: a ROUTER runs on no backend.
 #[derive(Debug)]
 pub(super) struct Departures;
 
@@ -148,7 +148,7 @@ impl Socket {
         match core.kind {
             Kind::Push => core.clone().spawn(accept(core, bound, send_to_group)),
             Kind::Publish => core.clone().spawn(accept(core, bound, publish_to_group)),
-            // A PULL or ROUTER that binds runs on no backend.
+            // Others run on no backend.
             _ => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(address)

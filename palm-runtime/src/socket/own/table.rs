@@ -26,6 +26,10 @@ impl Activity {
         self.stage.store(INTRODUCED, Ordering::Relaxed);
     }
 
+    pub(super) fn is_introduced(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) >= INTRODUCED
+    }
+
     /// The peer has sent a message.
     pub(super) fn set_active(&self) {
         self.stage.store(ACTIVE, Ordering::Relaxed);

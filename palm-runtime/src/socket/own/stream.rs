@@ -1,4 +1,4 @@
-//! Accepted connections at `tcp://` and `ipc://` addresses.
+//! Connections at `tcp://` and `ipc://` addresses.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -12,19 +12,36 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
+use super::super::Address;
+use super::super::kind::Kind;
+
 /// Time within which a peer's system has to acknowledge bytes (`TCP_USER_TIMEOUT`, RFC 5482). Afterwards the connection
-/// is closed.
+/// is closed. Links send their messages again on the next one.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Size of the system's buffers of an `ipc://` connection. The default of the system makes large messages slow.
 #[cfg(unix)]
 const IPC_BUFFER_BYTES: usize = 1024 * 1024;
 
-/// An accepted connection.
+/// A connection.
 pub(super) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Ipc(UnixStream),
+}
+
+/// Connects to a path, or with `@` to an abstract name.
+#[cfg(unix)]
+async fn connect_ipc(path: &str) -> io::Result<UnixStream> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.strip_prefix('@') {
+        use std::os::linux::net::SocketAddrExt as _;
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        let stream = std::os::unix::net::UnixStream::connect_addr(&name)?;
+        stream.set_nonblocking(true)?;
+        return UnixStream::from_std(stream);
+    }
+    UnixStream::connect(path).await
 }
 
 /// Evaluates an expression for the stream of either transport.
@@ -39,8 +56,20 @@ macro_rules! either {
 }
 
 impl Stream {
+    /// Connects to an address.
+    pub(super) async fn connect(address: &Address) -> io::Result<Self> {
+        #[cfg(unix)]
+        if let Some(path) = address.ipc_path() {
+            return Ok(Self::Ipc(connect_ipc(path).await?));
+        }
+        let (host, port) = address.tcp_parts().ok_or(io::ErrorKind::Unsupported)?;
+        let stream = TcpStream::connect(format!("{host}:{port}")).await?;
+        Ok(Self::Tcp(stream))
+    }
+
     /// Sets the options of the system. A connection that has just ended does not have any.
-    pub(super) fn configure(&self, closes_unacknowledged: bool) {
+    pub(super) fn configure(&self, kind: Kind) {
+        let closes_unacknowledged = matches!(kind, Kind::Router | Kind::Dealer);
         match self {
             Self::Tcp(stream) => {
                 let _ = stream.set_nodelay(true);

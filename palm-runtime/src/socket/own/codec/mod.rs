@@ -12,7 +12,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use omq_proto::frame_buffer::FrameBuffer;
 use omq_proto::proto::command::Command;
-use omq_proto::proto::connection::{Connection, ConnectionConfig, Event, Role};
+pub(super) use omq_proto::proto::connection::Role;
+use omq_proto::proto::connection::{Connection, ConnectionConfig, Event};
 use omq_proto::{MechanismSetup, Message, Payload, SocketType};
 
 use super::super::kind::Kind;
@@ -122,13 +123,19 @@ struct Ready {
 }
 
 impl Codec {
-    pub(super) fn new(kind: Kind, max_message_bytes: usize, buffers: Arc<Buffers>) -> Self {
+    pub(super) fn new(
+        role: Role,
+        kind: Kind,
+        max_message_bytes: usize,
+        buffers: Arc<Buffers>,
+    ) -> Self {
         let socket_type = match kind {
             Kind::Router => SocketType::Router,
+            Kind::Dealer => SocketType::Dealer,
             _ => SocketType::Pull,
         };
         let max_message_memory = max_message_bytes.min(MAX_ALLOCATION) + ACCOUNTING_BYTES;
-        let config = ConnectionConfig::new(Role::Server, socket_type)
+        let config = ConnectionConfig::new(role, socket_type)
             .max_message_size(max_message_memory)
             .mechanism(mechanism());
         let mut codec = Self {
@@ -384,7 +391,7 @@ impl Codec {
     }
 }
 
-/// The security mechanism of sockets that bind.
+/// The security mechanism of these sockets.
 ///
 /// [`Codec`] reads the flag MORE of frames to know their messages. An encrypting mechanism protects another copy of it:
 /// with such a mechanism, [`Codec::step`] has to count all frames since the last message.

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::inbox::Inbox;
 use super::table::{self, Activity, Table};
 use crate::clock;
 use crate::log_limit::LimitLog;
-use crate::socket::{Frames, SocketClosed, SocketOptions, TrySendError};
+use crate::socket::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
 
 /// Messages for which an idle connection keeps a buffer.
 const MAX_IDLE_CAPACITY: usize = 16;
@@ -33,6 +34,10 @@ pub(super) struct Core {
     pub(super) table: Mutex<Table<Peer>>,
     /// The peers of a ROUTER by routing id.
     routes: Mutex<HashMap<Bytes, Arc<Peer>>>,
+    /// The peer that a DEALER is connected to.
+    server: Mutex<Option<Arc<Peer>>>,
+    /// Orders the tasks that connect to each address to end.
+    pub(super) connections: Mutex<HashMap<Address, CancellationToken>>,
     pub(super) inbox: Inbox,
     pub(super) buffers: Arc<Buffers>,
     pub(super) peers: watch::Sender<PeerCount>,
@@ -66,6 +71,8 @@ pub(super) struct Peer {
     /// The routing id, once the peer has completed its handshake.
     routing_id: Mutex<Option<Bytes>>,
     outbox: Mutex<Outbox>,
+    /// Notified when a full outbox has capacity again.
+    has_capacity: Notify,
     /// Notified when the task of the connection has something to do.
     pub(super) wake: Arc<Notify>,
     /// Orders the task of the connection to end at once.
@@ -76,6 +83,8 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 struct Outbox {
     messages: VecDeque<Frames>,
+    /// Set when a message has found no capacity.
+    is_full: bool,
     is_closing: bool,
 }
 
@@ -95,12 +104,14 @@ impl table::Connection for Peer {
 }
 
 impl Peer {
-    pub(super) fn new(number: u64, closed: CancellationToken) -> Self {
+    pub(super) fn new(closed: CancellationToken) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            number,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             activity: Activity::default(),
             routing_id: Mutex::default(),
             outbox: Mutex::default(),
+            has_capacity: Notify::new(),
             wake: Arc::default(),
             closed,
         }
@@ -117,10 +128,29 @@ impl Peer {
             taken += frames.iter().map(Bytes::len).sum::<usize>();
             batch.push(frames);
         }
+        if std::mem::take(&mut outbox.is_full) {
+            self.has_capacity.notify_waiters();
+        }
         if outbox.messages.capacity() > MAX_IDLE_CAPACITY && outbox.messages.is_empty() {
             outbox.messages = VecDeque::new();
         }
         outbox.is_closing && outbox.messages.is_empty()
+    }
+
+    /// Queues a message, unless there are `queue_len`.
+    fn queue(&self, frames: Frames, queue_len: usize) -> Result<(), TrySendError<Frames>> {
+        let mut outbox = lock(&self.outbox);
+        if outbox.messages.len() >= queue_len {
+            outbox.is_full = true;
+            return Err(TrySendError::Full(frames));
+        }
+        outbox.messages.push_back(frames);
+        let is_first = outbox.messages.len() == 1;
+        drop(outbox);
+        if is_first {
+            self.wake.notify_one();
+        }
+        Ok(())
     }
 
     pub(super) fn queued_output(&self) -> usize {
@@ -150,6 +180,8 @@ impl Core {
             opened: clock::now(),
             table: Mutex::new(Table::new(options.max_connections, options.max_handshakes)),
             routes: Mutex::default(),
+            server: Mutex::default(),
+            connections: Mutex::default(),
             inbox: Inbox::new(queue_len.max(1)),
             buffers: Arc::default(),
             peers: watch::Sender::default(),
@@ -177,26 +209,48 @@ impl Core {
         }
     }
 
-    /// Queues a message for the peer that its first frame names. Without such a peer it is dropped.
+    /// Queues a message for the peer of a DEALER, or for the peer of a ROUTER that the first frame names. A ROUTER drops
+    /// a message that names no peer.
     pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         self.is_open()?;
-        let Some(id) = frames.first() else {
-            return Ok(());
+        let peer = match self.kind {
+            Kind::Dealer => lock(&self.server).clone(),
+            _ => {
+                let routes = lock(&self.routes);
+                frames.first().and_then(|id| routes.get(id).cloned())
+            }
         };
-        let Some(peer) = lock(&self.routes).get(id).cloned() else {
-            return Ok(());
-        };
-        let mut outbox = lock(&peer.outbox);
-        if outbox.messages.len() >= self.queue_len() {
-            return Err(TrySendError::Full(frames));
+        match peer {
+            Some(peer) => peer.queue(frames, self.queue_len()),
+            None if self.kind == Kind::Dealer => Err(TrySendError::Full(frames)),
+            None => Ok(()),
         }
-        outbox.messages.push_back(frames);
-        let is_first = outbox.messages.len() == 1;
-        drop(outbox);
-        if is_first {
-            peer.wake.notify_one();
+    }
+
+    /// Queues a message for the peer of a DEALER, once it is connected and has capacity. Cancel safe.
+    pub(super) async fn send(&self, mut frames: Frames) -> Result<(), SocketClosed> {
+        let mut peers = self.peers.subscribe();
+        loop {
+            let peer = lock(&self.server).clone();
+            // It receives notifications from here on.
+            let capacity = peer.as_ref().map(|peer| peer.has_capacity.notified());
+            frames = match self.try_send(frames) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(frames)) => frames,
+                Err(TrySendError::Closed(closed)) => return Err(closed),
+            };
+            let has_capacity = async {
+                match capacity {
+                    Some(notified) => notified.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = has_capacity => {}
+                _ = peers.changed() => {}
+                () = self.closing.cancelled() => return Err(SocketClosed),
+            }
         }
-        Ok(())
     }
 
     /// Begins to close: connections send their queued messages and end.
@@ -253,21 +307,22 @@ impl Core {
         } else {
             chosen
         };
-        if self.kind == Kind::Router {
-            let mut routes = lock(&self.routes);
-            let Entry::Vacant(route) = routes.entry(id.clone()) else {
-                // A peer that has connected again tries until its former connection has ended.
-                return Err(Rejected::RoutingIdInUse);
-            };
-            route.insert(peer.clone());
+        match self.kind {
+            Kind::Router => {
+                let mut routes = lock(&self.routes);
+                let Entry::Vacant(route) = routes.entry(id.clone()) else {
+                    // A peer that has connected again tries until its former connection has ended.
+                    return Err(Rejected::RoutingIdInUse);
+                };
+                route.insert(peer.clone());
+            }
+            Kind::Dealer => *lock(&self.server) = Some(peer.clone()),
+            _ => {}
         }
         *lock(&peer.routing_id) = Some(id.clone());
         peer.activity.set_introduced();
         self.count(1);
-        if self.kind != Kind::Router {
-            return Ok(None);
-        }
-        Ok(Some(id))
+        Ok((self.kind == Kind::Router).then_some(id))
     }
 
     /// Forgets a connection that has ended.
@@ -277,9 +332,15 @@ impl Core {
         let Some(id) = lock(&peer.routing_id).take() else {
             return;
         };
-        if self.kind == Kind::Router {
-            lock(&self.routes).remove(&id);
-            let _ = self.departed.send(id);
+        match self.kind {
+            Kind::Router => {
+                lock(&self.routes).remove(&id);
+                let _ = self.departed.send(id);
+            }
+            Kind::Dealer => {
+                lock(&self.server).take_if(|server| Arc::ptr_eq(server, peer));
+            }
+            _ => {}
         }
         self.count(-1);
     }

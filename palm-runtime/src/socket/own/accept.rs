@@ -2,10 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::super::kind::Kind;
+use super::codec::Role;
 use super::connection;
 use super::core::{Core, Peer, lock};
 use super::listener::Listener;
@@ -41,9 +40,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
 
 /// Begins to serve an accepted connection, or closes it.
 fn admit(core: Arc<Core>, stream: Stream) {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let peer = Arc::new(Peer::new(number, core.killed.child_token()));
+    let peer = Arc::new(Peer::new(core.killed.child_token()));
     peer.activity.set_heard(core.now());
     let mut table = lock(&core.table);
     let admission = table.admit(core.now());
@@ -60,7 +57,7 @@ fn admit(core: Arc<Core>, stream: Stream) {
     if matches!(admission, Admission::Replaces(_)) {
         core.log_replaced("a silent connection is closed for a new one");
     }
-    stream.configure(core.kind == Kind::Router);
+    stream.configure(core.kind);
     let tasks = core.tasks.clone();
-    tasks.spawn(connection::run(core, stream, peer));
+    tasks.spawn(connection::run(core, stream, Role::Server, peer));
 }

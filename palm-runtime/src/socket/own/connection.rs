@@ -1,7 +1,7 @@
-//! The task of one accepted connection: handshake, then messages both ways.
+//! One connection: handshake, then messages both ways.
 //!
-//! The task reads while its messages fit into the [inbox](super::inbox) and there is memory for the message that it is
-//! receiving. It locks the inbox once for each read of the socket, and the receive budget only for messages of more than
+//! A connection is read while its messages fit into the [inbox](super::inbox) and there is memory for the message that it is
+//! receiving. Its task locks the inbox once for each read of the socket, and the receive budget only for messages of more than
 //! [`ALLOWANCE`] bytes.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::super::kind::Kind;
 use super::MAX_TAKEN;
-use super::codec::{ALLOWANCE, Codec, Step, ZmtpError, frames};
+use super::codec::{ALLOWANCE, Codec, Role, Step, ZmtpError, frames};
 use super::core::{Core, Peer, Rejected};
 use super::inbox::Received;
 use super::message_memory::MessageMemory;
@@ -71,12 +71,13 @@ impl From<io::Error> for ConnectionEnd {
 }
 
 /// Runs a connection to its end.
-pub(super) async fn run(core: Arc<Core>, stream: Stream, peer: Arc<Peer>) {
+pub(super) async fn run(core: Arc<Core>, stream: Stream, role: Role, peer: Arc<Peer>) {
     let mut connection = Connection {
         core: &core,
         peer: &peer,
         stream,
         codec: Codec::new(
+            role,
             core.kind,
             core.options.max_message_bytes,
             core.buffers.clone(),
@@ -383,9 +384,10 @@ impl Connection<'_> {
             return Ok(false);
         }
         let is_last = self.peer.take_output(&mut self.batch, ENCODE_BYTES);
+        // The first frame is the routing id.
+        let envelope = usize::from(self.core.kind == Kind::Router);
         for frames in self.batch.drain(..) {
-            // The first frame is the routing id.
-            self.codec.send(frames.into_iter().skip(1))?;
+            self.codec.send(frames.into_iter().skip(envelope))?;
         }
         if self.batch.capacity() > MAX_IDLE_CAPACITY {
             self.batch = Vec::new();

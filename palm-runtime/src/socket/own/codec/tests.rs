@@ -50,7 +50,12 @@ fn read(codec: &mut Codec, mut bytes: &[u8]) {
 
 fn introduced(max_message_bytes: usize) -> (Codec, Connection) {
     let (mut codec, mut peer) = (
-        Codec::new(Kind::Router, max_message_bytes, Arc::default()),
+        Codec::new(
+            Role::Server,
+            Kind::Router,
+            max_message_bytes,
+            Arc::default(),
+        ),
         peer(),
     );
     answer(&mut codec, &mut peer);
@@ -171,7 +176,7 @@ fn memory_belongs_to_the_message_that_needs_it() {
 
 #[test]
 fn handshake_has_a_limit() {
-    let mut codec = Codec::new(Kind::Pull, 1 << 20, Arc::default());
+    let mut codec = Codec::new(Role::Server, Kind::Pull, 1 << 20, Arc::default());
     let mut peer = peer();
     let greeting = output_of(&mut peer);
     codec.input(100).extend_from_slice(&greeting);
@@ -187,7 +192,7 @@ fn handshake_has_a_limit() {
 
 #[test]
 fn rejected_handshake_is_answered() {
-    let mut codec = Codec::new(Kind::Pull, 1 << 20, Arc::default());
+    let mut codec = Codec::new(Role::Server, Kind::Pull, 1 << 20, Arc::default());
     let mut peer = peer();
     answer(&mut codec, &mut peer);
     read(&mut codec, &output_of(&mut peer));

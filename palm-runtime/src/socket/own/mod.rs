@@ -1,19 +1,21 @@
-//! PULL and ROUTER sockets that bind: the sockets that any peer can connect to and send messages to.
+//! PULL, ROUTER and DEALER sockets: those of links, and those that pylm's peers send to.
 //!
 //! They run on no backend, whichever is chosen: the drivers of neither ZeroMQ crate can stop a connection in the middle
 //! of a message, limit the bytes of all connections, or close one connection for another. Here every connection is a task
-//! ([`connection`]) that owns its stream. The protocol is that of the crate `omq-proto` ([`codec`]). Three bounds hold
-//! whatever peers send:
+//! ([`connection`]) that owns its stream, whether it was accepted ([`accept`](mod@accept)) or opened
+//! ([`connect`](mod@connect)). The protocol is that of the crate `omq-proto` ([`codec`]). Three bounds hold whatever
+//! peers send:
 //!
 //! - Memory of messages that are being received: `receive_budget`, for all sockets of a component.
 //! - Messages that were received and not taken: [`inbox`].
 //! - The number of connections, and which of them makes room for a new one: [`table`].
 //!
-//! Only peers of the same process use `inproc://` addresses. Sockets that bind these run on the backend.
+//! Only peers of the same process use `inproc://` addresses. Sockets with these run on the backend.
 
 mod accept;
 mod buffers;
 mod codec;
+mod connect;
 mod connection;
 mod core;
 mod frame_header;
@@ -49,7 +51,7 @@ const DROP_LINGER: Duration = Duration::from_secs(1);
 /// Time in which tasks may end after their messages were discarded.
 const MIN_LINGER: Duration = Duration::from_millis(1);
 
-/// A bound PULL or ROUTER.
+/// A PULL, ROUTER or DEALER.
 #[derive(Debug)]
 pub(super) struct Socket(Arc<Core>);
 
@@ -94,14 +96,18 @@ impl Socket {
         Ok(bound)
     }
 
-    /// Only sockets that connect do.
     #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn connect(&self, _: &Address) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
+        if self.0.closing.is_cancelled() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        connect::connect(&self.0, address);
+        Ok(())
     }
 
     #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn disconnect(&self, _: &Address) -> io::Result<()> {
+    pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
+        connect::disconnect(&self.0, address);
         Ok(())
     }
 
@@ -123,8 +129,10 @@ impl Socket {
     }
 
     /// Sends a message. A ROUTER does not wait: a message for a full queue is dropped.
-    #[expect(clippy::unused_async, reason = "the backends wait")]
     pub(super) async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
+        if self.0.kind == Kind::Dealer {
+            return self.0.send(frames).await;
+        }
         match self.try_send(frames) {
             Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
             Err(TrySendError::Closed(closed)) => Err(closed),
