@@ -1,6 +1,6 @@
 //! The file of a cluster: what it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -121,6 +121,15 @@ impl Cluster {
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         let profiles = self.components.iter().flat_map(|it| &it.profiles);
         profiles.map(|it| it.get_ref().as_str())
+    }
+
+    /// Returns the components that run with these profiles, in the order of the file.
+    pub(crate) fn active(&self, profiles: &BTreeSet<String>) -> Vec<&Component> {
+        let is_active = |component: &&Component| {
+            let mut own = component.profiles.iter();
+            component.profiles.is_empty() || own.any(|it| profiles.contains(it.get_ref()))
+        };
+        self.components.iter().filter(is_active).collect()
     }
 
     /// Returns the key and the name of each component that binds addresses, in the order of the file.

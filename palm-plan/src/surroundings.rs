@@ -2,7 +2,7 @@
 //!
 //! This crate does no I/O, so the caller answers: [`Surroundings`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -16,11 +16,9 @@ use crate::template::{Endpoint, Part};
 
 /// Answers questions about the machine that a cluster runs on.
 pub trait Surroundings {
-    /// Returns whether components of these profiles are checked; without a profile, a component runs with any. Default:
-    /// all are.
-    fn is_checked(&self, profiles: &[&str]) -> bool {
-        let _ = profiles;
-        true
+    /// Returns the profiles that run, if only components that run with them are checked. Default: all are.
+    fn profiles(&self) -> Option<&BTreeSet<String>> {
+        None
     }
 
     /// Returns why a command cannot be executed: a path relative to the file, or a name that is searched for in `PATH`.
@@ -113,11 +111,10 @@ pub(crate) fn check(cluster: &Cluster, surroundings: &dyn Surroundings, mistakes
         mistakes,
     };
     let mut found = BTreeMap::new();
-    let checked = cluster.components.iter().filter(|component| {
-        let profiles = component.profiles.iter().map(|it| it.get_ref().as_str());
-        surroundings.is_checked(&profiles.collect::<Vec<_>>())
-    });
-    let checked: Vec<_> = checked.collect();
+    let checked = match surroundings.profiles() {
+        Some(profiles) => cluster.active(profiles),
+        None => cluster.components.iter().collect(),
+    };
     for component in checked.iter().copied() {
         if let Some(linked) = check.run(component) {
             found.insert(component.key().to_owned(), linked);

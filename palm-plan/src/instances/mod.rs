@@ -103,7 +103,7 @@ impl Cluster {
         let context = Context {
             cluster: self,
             places,
-            active: self.active(scale),
+            active: self.active(&scale.profiles),
             needed: self.needed(),
         };
         context.check_paths()?;
@@ -157,16 +157,6 @@ impl Cluster {
                 hint: suggestion(profile, known),
             }),
         }
-    }
-
-    /// Returns the components that run with these profiles.
-    fn active(&self, scale: &Scale) -> Vec<&Component> {
-        let is_active = |component: &&Component| {
-            let mut profiles = component.profiles.iter();
-            component.profiles.is_empty()
-                || profiles.any(|profile| scale.profiles.contains(profile.get_ref()))
-        };
-        self.components.iter().filter(is_active).collect()
     }
 }
 

@@ -46,6 +46,20 @@ impl Cluster {
         Self::read(file_name, text, Some(surroundings))
     }
 
+    /// Compares a file that was read with what it refers to.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes, if one of them is an error.
+    pub fn check(&self, surroundings: &dyn Surroundings) -> Result<(), Mistakes> {
+        let mut mistakes = self.warnings.clone();
+        surroundings::check(self, surroundings, &mut mistakes);
+        match mistakes.has_errors() {
+            false => Ok(()),
+            true => Err(mistakes),
+        }
+    }
+
     fn read(
         file_name: &str,
         text: &str,

@@ -11,7 +11,7 @@ use palm_runner::state::{ClusterStatus, InstanceStatus};
 
 use super::arguments::{Down, Restart, Scale, Stop};
 use super::file::{File, Notes};
-use super::wait::{Next, next as next_state, until_ended, wait};
+use super::wait::{Next, until_all, until_ended, wait};
 use super::{ClusterFailure, Failure, write};
 use crate::arguments::ClusterFile;
 
@@ -60,9 +60,7 @@ pub(super) fn scale(scale: &Scale) -> Result<(), Failure> {
         .command(&Request::Scale(next))
         .map_err(ClusterFailure::from)?;
     let is_meant = |it: &InstanceStatus| is_scaled(&it.id.component);
-    wait(file.connect()?, scale.timeout.timeout, is_meant, |status| {
-        next_state(status, is_meant, has_begun)
-    })?;
+    until_all(file.connect()?, scale.timeout.timeout, is_meant, has_begun)?;
     let counts = scale
         .replicas
         .iter()
@@ -87,12 +85,8 @@ pub(super) fn restart(restart: &Restart) -> Result<(), Failure> {
     client.command(&request).map_err(ClusterFailure::from)?;
     let is_meant = |it: &InstanceStatus| ids.contains(&it.id);
     let is_restarted = |it: &InstanceStatus| has_begun(it) && it.run > runs[&it.id];
-    wait(
-        file.connect()?,
-        restart.timeout.timeout,
-        is_meant,
-        |status| next_state(status, is_meant, is_restarted),
-    )?;
+    let timeout = restart.timeout.timeout;
+    until_all(file.connect()?, timeout, is_meant, is_restarted)?;
     Ok(write(format!("restarted {}\n", names(&ids)).as_bytes())?)
 }
 

@@ -20,7 +20,6 @@ pub(super) struct File {
     pub(super) path: PathBuf,
     /// What it says, or its mistakes: a command such as `down` needs only its name.
     cluster: Result<Cluster, Mistakes>,
-    text: String,
     pub(super) name: String,
     pub(super) folders: Folders,
     folder: PathBuf,
@@ -57,10 +56,14 @@ impl File {
             folders: Folders::new(&name, &folder),
             path,
             cluster,
-            text,
             name,
             folder,
         })
+    }
+
+    fn cluster(&self) -> Result<&Cluster, ClusterFailure> {
+        let cluster = self.cluster.as_ref();
+        cluster.map_err(|mistakes| fail(&self.path, mistakes))
     }
 
     /// Connects to the runner of the cluster.
@@ -98,14 +101,13 @@ impl File {
             cluster: self.name.clone(),
             running: Some(notes.profiles.clone()),
         };
-        let checked = Cluster::validate(&self.path.display().to_string(), &self.text, &machine);
-        checked.map(|_| ()).map_err(|it| fail(&self.path, &it))
+        let checked = self.cluster()?.check(&machine);
+        checked.map_err(|mistakes| fail(&self.path, &mistakes))
     }
 
     /// Returns the address of the component with this name, or of the only component that binds one.
     pub(super) fn address(&self, name: Option<&str>) -> Result<Address, ClusterFailure> {
-        let cluster = self.cluster.as_ref();
-        let cluster = cluster.map_err(|mistakes| fail(&self.path, mistakes))?;
+        let cluster = self.cluster()?;
         let named = |(_, own): &(&str, &str)| name.is_none_or(|name| name == *own);
         let known = || cluster.binding().map(|(_, name)| name.to_owned());
         let key = match cluster.binding().filter(named).collect::<Vec<_>>()[..] {
@@ -130,8 +132,7 @@ impl File {
 
     /// Returns the instances that should run. Mistakes and warnings are shown.
     pub(super) fn plan(&self, notes: &Notes) -> Result<Wanted, ClusterFailure> {
-        let cluster = self.cluster.as_ref();
-        let cluster = cluster.map_err(|mistakes| fail(&self.path, mistakes))?;
+        let cluster = self.cluster()?;
         show(cluster.warnings());
         let scale = Scale {
             replicas: notes.replicas.clone(),

@@ -79,8 +79,20 @@ pub(super) fn until_settled(client: Client, timeout: Duration) -> Result<(), Clu
     )
 }
 
+/// Waits until all instances that are meant are done, or one of them has failed.
+pub(super) fn until_all(
+    client: Client,
+    timeout: Duration,
+    is_meant: impl Fn(&InstanceStatus) -> bool,
+    is_done: impl Fn(&InstanceStatus) -> bool,
+) -> Result<(), ClusterFailure> {
+    wait(client, timeout, &is_meant, |status| {
+        next(status, &is_meant, &is_done)
+    })
+}
+
 /// Returns whether all instances that are meant are done.
-pub(super) fn next(
+fn next(
     status: &ClusterStatus,
     is_meant: impl Fn(&InstanceStatus) -> bool,
     is_done: impl Fn(&InstanceStatus) -> bool,

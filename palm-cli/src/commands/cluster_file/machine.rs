@@ -51,11 +51,8 @@ impl Machine {
 }
 
 impl Surroundings for Machine {
-    fn is_checked(&self, profiles: &[&str]) -> bool {
-        let is_running = |running: &BTreeSet<String>| {
-            profiles.is_empty() || profiles.iter().any(|it| running.contains(*it))
-        };
-        self.running.as_ref().is_none_or(is_running)
+    fn profiles(&self) -> Option<&BTreeSet<String>> {
+        self.running.as_ref()
     }
 
     fn command_problem(&self, command: &str) -> Option<String> {
