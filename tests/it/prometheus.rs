@@ -96,6 +96,10 @@ struct Server {
 impl Server {
     /// Starts a server that scrapes these targets five times a second, and waits until it is ready.
     async fn start(targets: &[&str], rules: &Path) -> Self {
+        Self::start_with(targets, rules, &[]).await
+    }
+
+    async fn start_with(targets: &[&str], rules: &Path, options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let port = TcpListener::bind(HERE)
             .unwrap()
@@ -117,7 +121,8 @@ impl Server {
                 "--storage.tsdb.path={}",
                 folder.path().join("data").display()
             ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(options);
         let server = Self {
             url: format!("http://127.0.0.1:{port}"),
             http: Http::new(),
@@ -243,6 +248,43 @@ fn prometheus_rates_equal_the_calls_of_a_load() {
         for component in [worker, server, master] {
             component.shutdown().await.unwrap();
         }
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_PROMETHEUS, the path of prometheus"]
+fn native_histograms_have_the_durations_of_calls() {
+    check_for(LIMIT, async {
+        let server = Text.bind(ANY).monitor(HERE).spawn().await.unwrap();
+        let client = connect("text", &server).await;
+        let url = server.address("monitor_address").unwrap();
+        let folder = TempDir::new().unwrap();
+        let rules = folder.path().join("rules.yml");
+        fs::write(&rules, guide_block("groups:")).unwrap();
+        let native = ["--enable-feature=native-histograms"];
+        let targets = [url.strip_prefix("http://").unwrap()];
+        let prometheus = Server::start_with(&targets, &rules, &native).await;
+        let texts = (0..CALLS).map(|number| number.to_string());
+        client.job(Text::DOUBLE, texts).collect::<Vec<_>>().await;
+
+        let durations = r#"palm_call_duration_seconds{component="text",function="double"}"#;
+        let count = format!("histogram_count({durations})");
+        prometheus.until(&count, CALLS as f64).await;
+        let report = server.report().await;
+        let working = &report.functions[0].working;
+        for quantile in [0.1, 0.5, 0.9] {
+            let found = prometheus
+                .query(&format!("histogram_quantile({quantile}, {durations})"))
+                .await;
+            let expected = working.quantile(quantile).unwrap().as_secs_f64();
+            // The width of a bucket.
+            let ratio = found / expected;
+            assert!(
+                (0.9..1.1).contains(&ratio),
+                "{quantile}: {found}, {expected}"
+            );
+        }
+        server.shutdown().await.unwrap();
     });
 }
 

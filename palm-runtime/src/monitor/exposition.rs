@@ -1,5 +1,7 @@
-//! [`Exposition`]: reports as text that Prometheus reads.
+//! [`Exposition`]: reports in the formats that Prometheus reads.
 
+#[cfg(feature = "native-histograms")]
+use prometheus_client::encoding::prometheus_protobuf;
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
@@ -18,11 +20,11 @@ use crate::report::Report;
 /// use palm::prelude::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm::Result<()> {
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let master = Master::new("images").bind("tcp://127.0.0.1:0").spawn().await?;
 /// let mut exposition = Exposition::new();
 /// exposition.add(master.report().await);
-/// let text = exposition.into_text(Format::OpenMetrics);
+/// let text = String::from_utf8(exposition.encode(Format::OpenMetrics))?;
 /// assert!(text.contains("palm_tasks_waiting{component=\"images\",kind=\"master\"} 0\n"));
 /// master.shutdown().await?;
 /// # Ok(())
@@ -33,7 +35,7 @@ pub struct Exposition {
     collected: Vec<Collected>,
 }
 
-/// A text format of metrics.
+/// A format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
@@ -41,6 +43,9 @@ pub enum Format {
     OpenMetrics,
     /// The text format 0.0.4 of Prometheus.
     Prometheus,
+    /// The protobuf format of Prometheus, the only one that has native histograms.
+    #[cfg(feature = "native-histograms")]
+    Protobuf,
 }
 
 impl Format {
@@ -49,11 +54,22 @@ impl Format {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            #[cfg(feature = "native-histograms")]
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 
-    /// Returns the format for the value of the HTTP header `Accept`: OpenMetrics if the client reads it.
+    /// Returns the format for the value of the HTTP header `Accept`: with the feature `native-histograms` protobuf if the
+    /// client reads it, otherwise OpenMetrics if it reads that.
+    ///
+    /// Prometheus accepts protobuf if its own feature `native-histograms` is enabled.
     pub fn for_accept(accept: &str) -> Self {
+        #[cfg(feature = "native-histograms")]
+        if accept.contains("application/vnd.google.protobuf") {
+            return Self::Protobuf;
+        }
         match accept.contains("application/openmetrics-text") {
             true => Self::OpenMetrics,
             false => Self::Prometheus,
@@ -93,16 +109,21 @@ impl Exposition {
         }
     }
 
-    /// Returns the metrics as text.
-    pub fn into_text(self, format: Format) -> String {
+    /// Returns the metrics in a format.
+    pub fn encode(self, format: Format) -> Vec<u8> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ReportCollector(self.collected)));
         let mut written = String::new();
         let encoded = match format {
             Format::OpenMetrics => text::encode(&mut written, &registry),
             Format::Prometheus => prometheus_text::encode(&mut written, &registry),
+            #[cfg(feature = "native-histograms")]
+            Format::Protobuf => {
+                return prometheus_protobuf::encode_to_vec(&registry)
+                    .expect("writing to a Vec cannot fail");
+            }
         };
         encoded.expect("writing to a String cannot fail");
-        written
+        written.into_bytes()
     }
 }

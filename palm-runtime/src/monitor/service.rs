@@ -40,7 +40,7 @@ async fn respond(source: &impl Source, request: Request<()>) -> Response<Full<By
             let accept = request.headers().get_all(ACCEPT).iter();
             let accept: Vec<_> = accept.filter_map(|value| value.to_str().ok()).collect();
             let format = Format::for_accept(&accept.join(","));
-            let metrics = source.exposition().await.into_text(format);
+            let metrics = source.exposition().await.encode(format);
             response(StatusCode::OK, format.content_type(), metrics)
         }
         "/livez" => text(StatusCode::OK, "live\n"),

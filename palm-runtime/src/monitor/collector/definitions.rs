@@ -13,8 +13,18 @@ use crate::report::{Durations, Function, HTTP_EDGE, Part, Report, Role, Worker};
 pub(super) enum Value<'a> {
     Count(u64),
     Seconds(f64),
-    Histogram(&'a Durations),
+    /// With the upper bounds of its classic buckets in seconds. The last bucket has none.
+    Histogram(&'a Durations, &'static [f64]),
 }
+
+/// The classic buckets of calls.
+const CALL_BOUNDS: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 60.0,
+];
+
+/// The classic buckets of peers, of which there may be many.
+const PEER_BOUNDS: &[f64] = &[0.001, 0.01, 0.1, 1.0, 10.0];
 
 /// A metric of each `T`.
 pub(super) struct Definition<T> {
@@ -90,8 +100,9 @@ definitions! {
         Counter "call_errors", "Calls that failed", |it| count(it.errors);
         Gauge "calls_running", "Calls that run", |it| count(it.running);
         Histogram "call_wait" Seconds, "Time between the receipt of a message and the start of its call",
-            |it| Some(Value::Histogram(&it.waiting));
-        Histogram "call_duration" Seconds, "Run time of calls", |it| Some(Value::Histogram(&it.working));
+            |it| Some(Value::Histogram(&it.waiting, CALL_BOUNDS));
+        Histogram "call_duration" Seconds, "Run time of calls",
+            |it| Some(Value::Histogram(&it.working, CALL_BOUNDS));
     }
 }
 
@@ -112,6 +123,8 @@ definitions! {
             |it| it.single.as_ref().and_then(|edge| count(edge.received));
         Counter "peer_stalled" Seconds, "Time for which the component had to wait for the peer",
             |it| it.single.as_ref().and_then(|edge| seconds(edge.stalled));
+        Histogram "peer_time" Seconds, "Time from the submission of a message to its acknowledgement, of every 64th one",
+            |it| it.single.as_ref().map(|edge| Value::Histogram(&edge.time, PEER_BOUNDS));
         Counter "peer_redelivered_tasks", "Tasks of the peer that were redelivered after its loss",
             |it| it.single.as_ref().and_then(|edge| count(edge.redelivered));
         Counter "peer_dropped_messages", "Messages of the peer that were dropped",

@@ -15,19 +15,15 @@ use prometheus_client::metrics::MetricType;
 use crate::report::{Durations, EdgeState, Report, Role, State};
 
 mod definitions;
+mod native;
 mod peers;
 
 use definitions::{COMPONENT, Definition, FUNCTION, PART, PEER, Value, WORKER, has_workers};
+use native::NativeBuckets;
 use peers::peer_groups;
 
 /// The longest value of a label. Peers choose their names.
 const MAX_LABEL_CHARS: usize = 128;
-
-/// The upper bounds of histograms, in seconds. The last bucket has none.
-const BUCKETS: [f64; 17] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 60.0,
-];
 
 /// What is known of a component.
 #[derive(Debug)]
@@ -283,10 +279,17 @@ fn encode_all<T>(
                 }
                 (Value::Count(count), _) => metric.encode_gauge(&count),
                 (Value::Seconds(seconds), _) => metric.encode_gauge(&seconds),
-                (Value::Histogram(durations), _) => {
-                    let sum = durations.sum().as_secs_f64();
-                    let buckets = buckets(durations);
-                    metric.encode_histogram::<NoLabelSet>(sum, durations.count(), &buckets, None)
+                (Value::Histogram(durations, bounds), _) => {
+                    let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
+                    let buckets = buckets(durations, bounds);
+                    let native = NativeBuckets::new(durations);
+                    metric.encode_histogram_with_native::<NoLabelSet>(
+                        sum,
+                        count,
+                        &buckets,
+                        None,
+                        native.histogram(),
+                    )
                 }
             }?;
         }
@@ -296,11 +299,11 @@ fn encode_all<T>(
 
 /// Returns the upper bound of each bucket in seconds, and how many durations are in it. A bucket of the report counts for
 /// the first bound that is not below its longest duration, always the same one, so that counts never decrease.
-fn buckets(durations: &Durations) -> Vec<(f64, u64)> {
-    let bounds = BUCKETS.into_iter().chain([f64::INFINITY]);
-    let mut buckets: Vec<_> = bounds.map(|bound| (bound, 0)).collect();
+fn buckets(durations: &Durations, bounds: &[f64]) -> Vec<(f64, u64)> {
+    let all = bounds.iter().copied().chain([f64::INFINITY]);
+    let mut buckets: Vec<_> = all.map(|bound| (bound, 0)).collect();
     for (longest, count) in durations.buckets() {
-        let index = BUCKETS.partition_point(|bound| *bound < longest.as_secs_f64());
+        let index = bounds.partition_point(|bound| *bound < longest.as_secs_f64());
         buckets[index].1 += count;
     }
     buckets

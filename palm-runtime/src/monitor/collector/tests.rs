@@ -17,7 +17,7 @@ fn edge(role: Role, name: &str) -> Edge {
 fn text(report: Report) -> String {
     let mut exposition = Exposition::new();
     exposition.add(report);
-    exposition.into_text(Format::OpenMetrics)
+    String::from_utf8(exposition.encode(Format::OpenMetrics)).unwrap()
 }
 
 /// Returns the value of a series, whose labels follow those of the component.
@@ -179,13 +179,14 @@ fn no_series_occurs_twice_whatever_peers_report() {
             ..Cluster::default()
         };
         exposition.add_cluster(cluster);
-        assert_unique(&exposition.into_text(format));
+        assert_unique(&exposition.encode(format));
     }
-    assert_unique(&exposition.into_text(Format::Prometheus));
+    assert_unique(&exposition.encode(Format::Prometheus));
 }
 
 #[track_caller]
-fn assert_unique(text: &str) {
+fn assert_unique(text: &[u8]) {
+    let text = str::from_utf8(text).unwrap();
     let mut seen = BTreeSet::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (series, value) = line.rsplit_once(' ').unwrap();
@@ -199,6 +200,13 @@ fn format_is_that_which_the_client_accepts() {
     let prometheus =
         "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     assert_eq!(Format::for_accept(prometheus), Format::OpenMetrics);
+    let native = format!(
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,{prometheus}"
+    );
+    #[cfg(feature = "native-histograms")]
+    assert_eq!(Format::for_accept(&native), Format::Protobuf);
+    #[cfg(not(feature = "native-histograms"))]
+    assert_eq!(Format::for_accept(&native), Format::OpenMetrics);
     assert_eq!(Format::for_accept("*/*"), Format::Prometheus);
     assert_eq!(Format::for_accept(""), Format::Prometheus);
 }
