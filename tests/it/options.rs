@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser};
 use palm::component::{MasterOptions, PipelineOptions, ServerOptions, WorkerOptions};
 use palm::http::GatewayOptions;
+use palm::parts::HttpConnection;
 use palm::prelude::*;
 use palm::socket::SocketOptions;
 use palm::{LinkOptions, Server};
@@ -57,6 +58,18 @@ fn options_of_a_file_are_those_of_the_methods() {
             .bearer_tokens(["a", "b"])
             .title("Images")
     );
+}
+
+#[test]
+fn debug_shows_no_tokens() {
+    let gateway = GatewayOptions::new().bearer_tokens(["sesame"]);
+    let connection = HttpConnection::connect("http://127.0.0.1:1").bearer_token("sesame");
+    for text in [format!("{gateway:?}"), format!("{connection:?}")] {
+        assert!(
+            text.contains("bearer_token") && !text.contains("sesame"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

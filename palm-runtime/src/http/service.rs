@@ -291,7 +291,7 @@ fn authorize(gateway: &Gateway, head: &Parts) -> Result<(), Problem> {
     let credentials = single(&head.headers, &header::AUTHORIZATION)?;
     let token = credentials.and_then(|credentials| credentials.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    if token.is_some_and(|(_, token)| tokens.iter().any(|known| is_same(known, token.trim()))) {
+    if token.is_some_and(|(_, token)| tokens.iter().any(|known| is_same(&known.0, token.trim()))) {
         return Ok(());
     }
     let detail = match credentials {

@@ -9,15 +9,21 @@
 pub(crate) mod command_line;
 #[cfg(feature = "serde")]
 pub(crate) mod file;
+#[cfg(feature = "http")]
+mod secret;
 #[cfg(any(feature = "serde", feature = "clap"))]
 pub(crate) mod value;
+
+#[cfg(feature = "http")]
+pub(crate) use secret::Secret;
 
 /// Declares a struct of options, each as `name: Type = default`.
 ///
 /// The documentation of an option becomes that of the method that sets it. `name: Type as Parameter = default` declares
 /// the method's parameter, which is converted with [`Into`], and `name: Option<Type> => Parameter = None` that of an option
-/// that can be set, but not unset. `name: Vec<Type> | Items = Vec::new()` declares a method that adds items. Fields in the block `internal` have no methods. With
-/// `methods of[generics] Type, field`, that type has the methods, for the options in its `field`.
+/// that can be set, but not unset. `name: Vec<Type> | Items = Vec::new()` declares a method that adds items, which are
+/// texts. Fields in the block `internal` have no methods. With `methods of[generics] Type, field`, that type has the
+/// methods, for the options in its `field`.
 macro_rules! options {
     (
         $(#[$meta:meta])*
@@ -167,7 +173,8 @@ macro_rules! options {
     (@method [$($path:ident).*] [$(#[$doc:meta])*] $option:ident: $type:ty | $items:ty) => {
         $(#[$doc])*
         pub fn $option(mut self, $option: $items) -> Self {
-            self.$($path.)*$option.extend($option.into_iter().map(Into::into));
+            let items = $option.into_iter().map(Into::<String>::into);
+            self.$($path.)*$option.extend(items.map(Into::into));
             self
         }
     };

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tracing::Level;
 
+#[cfg(feature = "http")]
+use super::Secret;
+
 /// A value of a configuration file, a command line or an environment variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(
@@ -98,16 +101,28 @@ values! {
     };
     String: "TEXT", |name, value| text(name, value);
     Option<String>: "TEXT", |name, value| text(name, value).map(Some);
-    Vec<String>: "LIST", |name, value| match value {
-        Value::List(list) => Ok(list.clone()),
-        _ => text(name, value).map(|text| text.split(',').map(|it| it.trim().to_owned()).collect()),
-    };
+    Vec<String>: "LIST", |name, value| list(name, value);
     Option<Level>: "LEVEL", |name, value| match value {
         Value::Text(level) => level.parse().map(Some).map_err(|_| {
             invalid(name, value, "one of \"error\", \"warn\", \"info\", \"debug\" and \"trace\"")
         }),
         _ => Err(invalid(name, value, "a level, such as \"debug\"")),
     };
+}
+
+#[cfg(feature = "http")]
+values! {
+    Vec<Secret>: "LIST", |name, value| list(name, value).map(|it| it.into_iter().map(Secret).collect());
+}
+
+fn list(name: &str, value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::List(list) => Ok(list.clone()),
+        _ => {
+            let text = text(name, value)?;
+            Ok(text.split(',').map(|it| it.trim().to_owned()).collect())
+        }
+    }
 }
 
 pub(crate) fn invalid(name: &str, value: &Value, expected: &str) -> String {

@@ -24,7 +24,7 @@ use super::problem::Problem;
 use crate::component_state::{ComponentState, Counted, HttpCounters};
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
-use crate::options::options;
+use crate::options::{Secret, options};
 
 /// Exposes the functions of a component over HTTP. The path of a request names the function, its body is the payload,
 /// and the response has the result.
@@ -70,7 +70,7 @@ options! {
         max_memory_bytes: usize = 1024 * 1024 * 1024,
         /// Adds bearer tokens (RFC 6750). Requests without one of the added tokens are answered by 401, except those to
         /// `/healthz`. Default: no tokens, and every request is accepted.
-        bearer_tokens: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
+        bearer_tokens: Vec<Secret> | impl IntoIterator<Item: Into<String>> = Vec::new(),
         /// Adds host names, without a port, that requests may be addressed to, if another server than palm's serves the
         /// gateway. `*` allows every name. A request for another name is answered by 421.
         ///

@@ -20,6 +20,7 @@ use self::post::HttpPoster;
 pub use self::retry::Retry;
 use crate::failure::BoxError;
 use crate::metrics::PartCounters;
+use crate::options::Secret;
 use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Running, Setup};
 
 /// Posts each message to a worker that listens for HTTP requests, and routes on the message with the worker's result
@@ -83,7 +84,7 @@ pub struct HttpConnection {
     timeout: Duration,
     max_response_bytes: usize,
     retry: Retry,
-    bearer_token: Option<String>,
+    bearer_token: Option<Secret>,
     #[cfg(feature = "tls")]
     tls: Option<crate::http::ClientTls>,
 }
@@ -134,7 +135,7 @@ impl HttpConnection {
     /// Sends a bearer token (RFC 6750) with each request. Default: none.
     #[must_use]
     pub fn bearer_token(mut self, token: impl Into<String>) -> Self {
-        self.bearer_token = Some(token.into());
+        self.bearer_token = Some(Secret(token.into()));
         self
     }
 

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::component_state::ComponentState;
 use crate::failure::{BoxError, chain};
 use crate::message::{Deadline, Message};
+use crate::options::Secret;
 use crate::part::Setup;
 
 #[cfg(feature = "tls")]
@@ -59,7 +60,7 @@ impl HttpPoster {
         let mut headers = HeaderMap::new();
         let message = HeaderValue::from_static("application/octet-stream");
         headers.insert(header::CONTENT_TYPE, message);
-        if let Some(token) = &connection.bearer_token {
+        if let Some(Secret(token)) = &connection.bearer_token {
             let mut token = HeaderValue::from_str(&format!("Bearer {token}"))?;
             token.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, token);
