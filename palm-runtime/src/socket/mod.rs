@@ -34,6 +34,7 @@ mod request_reply;
 mod reserve;
 mod router_dealer;
 mod subscriptions;
+mod tcp;
 #[cfg(feature = "zeromq")]
 mod zeromq;
 

@@ -8,10 +8,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::Address;
+use super::{Address, tcp};
 
 /// Time within which a host has to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ pub(crate) async fn probe(address: &Address) -> Result<(), ConnectFault> {
     let socket_type = match (address.tcp_parts(), address.ipc_path()) {
         (Some((host, port)), _) => {
             let addresses = resolve(host, port).await?;
-            let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(&*addresses)).await;
+            let connecting = timeout(CONNECT_TIMEOUT, tcp::connect(&*addresses)).await;
             let connected = connecting.map_err(|_| ConnectFault::Unreachable)?;
             greet(connected.map_err(|error| ConnectFault::from_io(&error))?).await?
         }

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-use super::super::Address;
 use super::super::kind::Kind;
+use super::super::{Address, tcp};
 
 /// Time within which a peer's system has to acknowledge bytes (`TCP_USER_TIMEOUT`, RFC 5482). Afterwards the connection
 /// is closed. Links send their messages again on the next one.
@@ -63,7 +63,7 @@ impl Stream {
             return Ok(Self::Ipc(connect_ipc(path).await?));
         }
         let (host, port) = address.tcp_parts().ok_or(io::ErrorKind::Unsupported)?;
-        let stream = TcpStream::connect(format!("{host}:{port}")).await?;
+        let stream = tcp::connect(format!("{host}:{port}")).await?;
         Ok(Self::Tcp(stream))
     }
 
