@@ -383,13 +383,13 @@ fn a_heartbeat_is_answered() {
 #[test]
 fn a_peer_without_a_heartbeat_is_disconnected() {
     check(async {
-        let options = options(|options| options.zmtp_heartbeat(Duration::from_millis(100)));
+        let options = options(|options| options.zmtp_heartbeat(Duration::from_millis(400)));
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let mut dead = RawPeer::introduced(&bound, "PUSH").await;
         let mut alive = RawPeer::introduced(&bound, "PUSH").await;
         let living = tokio::spawn(async move {
-            // The peer is alive for ten intervals, longer than a reasonable timeout.
-            for _ in 0..10 {
+            // The peer is alive for five intervals; two without a sign of life end its connection.
+            for _ in 0..5 {
                 let (_, ping) = soon("a heartbeat", alive.frame()).await.unwrap();
                 assert!(ping.starts_with(b"\x04PING"), "{ping:?}");
                 alive.write(&command("PONG", &ping[7..])).await.unwrap();
