@@ -15,10 +15,12 @@ use prometheus_client::metrics::MetricType;
 use crate::report::{Durations, EdgeState, Report, Role, State};
 
 mod definitions;
+#[cfg(feature = "native-histograms")]
 mod native;
 mod peers;
 
 use definitions::{COMPONENT, Definition, FUNCTION, PART, PEER, Value, WORKER, has_workers};
+#[cfg(feature = "native-histograms")]
 use native::NativeBuckets;
 use peers::peer_groups;
 
@@ -282,14 +284,17 @@ fn encode_all<T>(
                 (Value::Histogram(durations, bounds), _) => {
                     let (sum, count) = (durations.sum().as_secs_f64(), durations.count());
                     let buckets = buckets(durations, bounds);
-                    let native = NativeBuckets::new(durations);
-                    metric.encode_histogram_with_native::<NoLabelSet>(
+                    #[cfg(feature = "native-histograms")]
+                    let encoded = metric.encode_histogram_with_native::<NoLabelSet>(
                         sum,
                         count,
                         &buckets,
                         None,
-                        native.histogram(),
-                    )
+                        NativeBuckets::new(durations).histogram(),
+                    );
+                    #[cfg(not(feature = "native-histograms"))]
+                    let encoded = metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None);
+                    encoded
                 }
             }?;
         }
