@@ -7,11 +7,6 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(not(any(feature = "omq", feature = "zeromq")))]
-compile_error!(
-    "palm needs a ZeroMQ crate for its sockets: enable its feature `omq`, which is on by default, or `zeromq`"
-);
-
 pub mod cache;
 mod call_service;
 mod call_slots;

@@ -1106,8 +1106,8 @@ fn readme_lists_the_features() {
         .filter(|feature| feature != "default")
         .collect();
     assert!(
-        manifest.contains("\ndefault = [\"logging\", \"omq\"]\n"),
-        "the README says that `logging` and `omq` are on"
+        manifest.contains("\ndefault = [\"logging\"]\n"),
+        "the README says that `logging` is on"
     );
     assert_eq!(first_cells("README.md", "| feature |"), features);
 }

@@ -48,8 +48,11 @@ fn options_of_a_file_are_those_of_the_methods() {
         .slow_consumer_timeout(None);
     assert_eq!(links, expected);
     let sockets: SocketOptions =
-        serde_json::from_str(r#"{"backend": "omq", "max_message_bytes": 1000}"#).unwrap();
-    assert_eq!(sockets, SocketOptions::new().max_message_bytes(1000));
+        serde_json::from_str(r#"{"queue_len": 100, "max_message_bytes": 1000}"#).unwrap();
+    assert_eq!(
+        sockets,
+        SocketOptions::new().queue_len(100).max_message_bytes(1000)
+    );
     let gateway: GatewayOptions =
         toml::from_str("bearer_tokens = [\"a\", \"b\"]\ntitle = \"Images\"").unwrap();
     assert_eq!(

@@ -178,7 +178,7 @@ impl ComponentState {
     /// Returns whether a legacy worker is connected. Cancel safe.
     pub(crate) async fn any_legacy_worker(&self) -> bool {
         match self.workers.get() {
-            Some(pushed_to) => pushed_to.any().await.unwrap_or(false),
+            Some(pushed_to) => pushed_to.any().unwrap_or(false),
             None => false,
         }
     }
@@ -198,7 +198,7 @@ impl ComponentState {
             return Ok(true);
         }
         match self.workers.get() {
-            Some(pushed_to) => pushed_to.any().await,
+            Some(pushed_to) => pushed_to.any(),
             None => Ok(false),
         }
     }

@@ -225,7 +225,7 @@ impl ComponentState {
     /// Returns the peers without links.
     async fn legacy(&self) -> Legacy {
         let count = async |peers: Option<&crate::socket::Peers>| match peers {
-            Some(peers) => peers.count().await.unwrap_or_default() as u64,
+            Some(peers) => peers.count().unwrap_or_default() as u64,
             None => 0,
         };
         let mut legacy = Legacy::default();

@@ -153,7 +153,7 @@ async fn reconnect(
         };
         if found != current {
             tracing::info!(from = %current, to = %found, "reconnecting: {key} has changed");
-            if let Err(error) = peers.move_to(&current, &found).await {
+            if let Err(error) = peers.move_to(&current, &found) {
                 tracing::warn!(%error, "cannot connect to the new {key}");
                 return;
             }

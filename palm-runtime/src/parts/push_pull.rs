@@ -98,7 +98,7 @@ impl Outbound for PushPullService {
         setup
             .bind_legacy("worker_push_address", &self.push_address, push.peers())
             .await?;
-        let pull = Pull::idle(self.pull_address.address.as_ref().ok(), setup.options);
+        let pull = Pull::idle(setup.options);
         setup
             .bind_legacy("worker_pull_address", &self.pull_address, pull.peers())
             .await?;

@@ -58,7 +58,7 @@ pub(super) trait Respond {
     /// Sends the answer. Returns `false` if the peer does not read its answers.
     fn respond(self, answer: Bytes, handled: RequestOutcome) -> bool;
 
-    /// Waits until the peer has disconnected. Never completes if the backend does not detect it. Cancel safe.
+    /// Waits until the peer has disconnected, if that is known. Cancel safe.
     fn gone(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }

@@ -355,7 +355,7 @@ impl SubConnection {
         let receive_loop = ReceiveLoop::new(opened, hooks, MessageIds::Assigned, outlet);
         let in_place = async {
             peers.connected().await?;
-            peers.subscribe(ready_topic(&new_id())).await?;
+            peers.subscribe(ready_topic(&new_id()))?;
             state.streams.awaits_upstream(self.stream);
             until_upstream_connected(readiness).await;
             state.streams.is_in_place(self.stream);

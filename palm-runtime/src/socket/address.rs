@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::network::{ExposedError, NetworkTrust};
 
 /// The address of a socket: `tcp://host:port`, `ipc://path` or `inproc://name`.
 ///
 /// To bind, the host may be `*` (all interfaces), the port `*` or 0 (a free one), and the name `*` (an unused one).
-/// `inproc` sockets exchange messages within a process, and need [`Backend::Omq`](super::Backend).
+/// `inproc` sockets exchange messages within a process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(Transport);
 
@@ -108,15 +109,16 @@ impl Address {
         }
     }
 
-    pub(super) fn is_inproc(&self) -> bool {
-        matches!(self.0, Transport::Inproc { .. })
+    /// Returns the name of an `inproc://` address.
+    pub(super) fn inproc_name(&self) -> Option<&str> {
+        match &self.0 {
+            Transport::Inproc { name } => Some(name),
+            _ => None,
+        }
     }
 
     /// Replaces the name of `inproc://*` by one that no other address of this process has.
-    #[cfg(any(feature = "omq", test))]
     pub(super) fn with_unused_name(&self) -> Self {
-        use std::sync::atomic::{AtomicU64, Ordering};
-
         static NEXT: AtomicU64 = AtomicU64::new(1);
         match &self.0 {
             Transport::Inproc { name } if name == ANY_NAME => {

@@ -1,12 +1,10 @@
 //! ZeroMQ sockets with the guarantees that the rest of palm needs.
 //!
-//! This is the only folder that names a ZeroMQ crate. A typed end ([`Push`], [`Pull`], [`Publish`],
-//! [`Subscribe`], [`Request`], [`Reply`], [`Router`], [`Dealer`]) is a thin layer over a `Socket` of
-//! a backend. There are two with one interface, each with its feature: `omq` (the default) and `zeromq`.
-//! [`SocketOptions::backend`] chooses one for each socket. A [`Pull`], [`Router`] or [`Dealer`] for other processes runs on
-//! neither (`own`), because no crate bounds the memory of messages that it is receiving.
+//! This is the only folder that names a ZeroMQ crate, `omq-proto`, which is the protocol without I/O. A typed end
+//! ([`Push`], [`Pull`], [`Publish`], [`Subscribe`], [`Request`], [`Reply`], [`Router`], [`Dealer`]) is a thin layer over
+//! a `Socket`.
 //!
-//! Every end has these properties on either backend, which `tests/conformance` verifies:
+//! Every end has these properties, which `tests/conformance` verifies:
 //!
 //! - Queues are bounded. A full queue makes the sender wait, and no message is dropped silently.
 //! - An end connects before the other side binds, and reconnects with backoff for as long as it exists. Subscriptions
@@ -18,12 +16,9 @@
 //! - A call, and a system call, transfers many messages.
 
 mod address;
-mod backend;
 mod error;
 mod frames;
 mod kind;
-#[cfg(feature = "omq")]
-mod omq;
 mod options;
 mod own;
 mod probe;
@@ -35,14 +30,12 @@ mod reserve;
 mod router_dealer;
 mod subscriptions;
 mod tcp;
-#[cfg(feature = "zeromq")]
-mod zeromq;
 
 pub use address::{Address, AddressError};
 pub use error::{SocketClosed, SocketError, TrySendError};
 pub use frames::Frames;
 pub(crate) use options::Kill;
-pub use options::{Backend, SocketOptions};
+pub use options::SocketOptions;
 pub(crate) use probe::{find_host, probe};
 pub use publish::{Publication, Publish, Subscribe};
 pub(crate) use push_pull::Peers;

@@ -8,71 +8,17 @@ use tokio_util::task::TaskTracker;
 use super::ReceiveBudget;
 use crate::network::NetworkTrust;
 use crate::options::options;
-#[cfg(any(feature = "serde", feature = "clap"))]
-use crate::options::value::{Described, OptionValue, Value, invalid};
-
-/// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
-///
-/// It matters for PUSH, PUB and SUB sockets, which only peers without links need, and for `inproc://` addresses: PULL,
-/// ROUTER and DEALER sockets run on neither, and have the same limits with both.
-///
-/// Default: [`Omq`](Self::Omq), or the only one that is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Backend {
-    /// `omq-tokio`, which withstands misbehaving peers. Feature `omq`.
-    #[cfg(feature = "omq")]
-    #[default]
-    Omq,
-    /// `zeromq`, which is faster from 4 KB up, for trusted networks: it has no limits on the size of a message and on the
-    /// duration of a handshake. Feature `zeromq`.
-    #[cfg(feature = "zeromq")]
-    #[cfg_attr(not(feature = "omq"), default)]
-    Zeromq,
-    // Without a backend the build must fail with that error only.
-    #[doc(hidden)]
-    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
-    #[default]
-    None,
-}
-
-#[cfg(any(feature = "serde", feature = "clap"))]
-impl OptionValue for Backend {
-    fn describe(name: &str, doc: &'static str, list: &mut Vec<Described>) {
-        list.push(Described {
-            name: name.to_owned(),
-            doc,
-            form: "BACKEND",
-        });
-    }
-
-    fn assign(&mut self, name: &str, _: &str, value: &Value) -> Result<(), String> {
-        *self = match value {
-            #[cfg(feature = "omq")]
-            Value::Text(backend) if backend == "omq" => Self::Omq,
-            #[cfg(feature = "zeromq")]
-            Value::Text(backend) if backend == "zeromq" => Self::Zeromq,
-            _ => {
-                let expected = "a backend that is built: \"omq\" or \"zeromq\"";
-                return Err(invalid(name, value, expected));
-            }
-        };
-        Ok(())
-    }
-}
 
 options! {
     /// The options of a socket, of any type.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct SocketOptions {
-        /// Sets the ZeroMQ crate that the socket runs on. Default: [`Backend::Omq`], or the only one that is built.
-        backend: Backend = Backend::default(),
         /// Sets the number of messages that are queued for each peer and direction before senders wait. Default: 1000.
         queue_len: u32 = 1000,
         /// Sets the size of the largest accepted message. A larger one closes the connection. Default: 256 MiB.
         max_message_bytes: usize = 256 * 1024 * 1024,
-        /// Sets the limit on memory for messages of more than 16 KiB that PULL, ROUTER and DEALER sockets are receiving,
-        /// for all sockets of a component. Default: 512 MiB.
+        /// Sets the limit on memory for messages of more than 16 KiB that all sockets of a component are receiving.
+        /// Default: 512 MiB.
         ///
         /// A connection may use at most four times the free memory, so one alone leaves a fifth to others; a message
         /// without memory stays in the system's buffers and at its sender. While no other connection uses any, a
@@ -85,7 +31,7 @@ options! {
         handshake_timeout: Duration = Duration::from_secs(10),
         /// Sets the limit on concurrent handshakes of a socket that binds. Default: 4096.
         ///
-        /// At a PULL or ROUTER, the oldest ends when there are more; at other sockets, further connections are closed.
+        /// The oldest ends when there are more.
         max_handshakes: usize = 4096,
         /// Sets the limit on connections of a socket that binds. Default: 16 384.
         ///
@@ -107,7 +53,7 @@ options! {
         zmtp_heartbeat: Option<Duration> as impl Into<Option<Duration>> = None,
         /// Sets the time until a PUB socket disconnects a legacy subscriber that has stopped reading. Default: 10 s.
         ///
-        /// Other legacy subscribers wait meanwhile, because the socket has one queue for all. Subscribers over links have
+        /// Other legacy subscribers of the same topics wait meanwhile. Subscribers over links have
         /// [`LinkOptions::slow_consumer_timeout`](crate::LinkOptions::slow_consumer_timeout).
         slow_subscriber_timeout: Duration = Duration::from_secs(10),
     }

@@ -1,6 +1,6 @@
 //! Finds out why a socket cannot connect to an address.
 //!
-//! The backends reconnect without reporting why an attempt fails. [`probe`] opens a connection of its own, reads the
+//! Sockets reconnect without reporting why an attempt fails. [`probe`] opens a connection of its own, reads the
 //! greeting of a ZeroMQ peer (RFC 23/ZMTP), and closes the connection. It sends no READY, so the peer does not count it
 //! as a socket.
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::backend::{Receiver, Socket, SubscriptionEvents};
 use super::kind::Kind;
+use super::own::{Receiver, Socket, SubscriptionEvents};
 use super::push_pull::{Peers, bind, connect, connect_to};
-use super::subscriptions::SubscriptionEvent;
-use super::subscriptions::{Subscriber, SubscriptionChange, Subscriptions};
+use super::subscriptions::{
+    Subscriber, SubscriptionChange, SubscriptionEvent, SubscriptionRequest, Subscriptions,
+};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// The publishing end. It sends each message to the subscribers of its topic, and knows their subscriptions.
@@ -35,22 +36,21 @@ impl Publish {
         options: &SocketOptions,
     ) -> Result<(Self, Address), SocketError> {
         let (socket, bound) = bind(Kind::Publish, address, options).await?;
-        Ok((Self::new(socket).await?, bound))
+        Ok((Self::new(socket), bound))
     }
 
     /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
-    pub(crate) async fn idle(options: &SocketOptions) -> Result<Self, SocketError> {
-        Ok(Self::new(Socket::open(Kind::Publish, None, options)).await?)
+    pub(crate) fn idle(options: &SocketOptions) -> Self {
+        Self::new(Socket::new(Kind::Publish, options))
     }
 
-    async fn new(socket: Socket) -> Result<Self, SocketClosed> {
-        let events = socket.subscription_events().await?;
-        Ok(Self {
+    fn new(socket: Socket) -> Self {
+        Self {
+            events: socket.subscription_events(),
             socket: Arc::new(socket),
-            events,
             subscriptions: Subscriptions::default(),
             changes: VecDeque::new(),
-        })
+        }
     }
 
     pub(crate) fn peers(&self) -> Peers {
@@ -77,7 +77,7 @@ impl Publish {
     pub async fn next_change(&mut self) -> Result<Option<SubscriptionChange>, SocketClosed> {
         while self.changes.is_empty() {
             match self.events.try_next() {
-                Some(event) => self.apply(event).await?,
+                Some(event) => self.apply(event),
                 None => return Ok(None),
             }
         }
@@ -96,12 +96,12 @@ impl Publish {
     pub async fn changed(&mut self) -> Result<(), SocketClosed> {
         while self.changes.is_empty() {
             let event = self.events.next().await?;
-            self.apply(event).await?;
+            self.apply(event);
         }
         Ok(())
     }
 
-    async fn apply(&mut self, event: SubscriptionEvent) -> Result<(), SocketClosed> {
+    fn apply(&mut self, event: SubscriptionEvent) {
         match event {
             SubscriptionEvent::Added(peer, prefix, connected) => {
                 self.subscriptions.add(peer, prefix.clone(), connected);
@@ -118,13 +118,12 @@ impl Publish {
             }
             SubscriptionEvent::Missed => {
                 // The new events begin with all current subscriptions.
-                self.events = self.socket.subscription_events().await?;
+                self.events = self.socket.subscription_events();
                 let prefixes = std::mem::take(&mut self.subscriptions).into_prefixes();
                 let removed = prefixes.map(SubscriptionChange::Removed);
                 self.changes.extend(removed);
             }
         }
-        Ok(())
     }
 
     /// Sends one message. Waits while the queue of a subscriber is full.
@@ -220,7 +219,7 @@ impl Subscribe {
     ///
     /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
-        let socket = connect(Kind::Subscribe, address, options).await?;
+        let socket = connect(Kind::Subscribe, address, options)?;
         Ok(Self {
             receiver: socket.receiver(),
             socket: Arc::new(socket),
@@ -234,7 +233,7 @@ impl Subscribe {
     ///
     /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect_to(&self, address: &Address) -> Result<(), SocketError> {
-        connect_to(&self.socket, address).await
+        connect_to(&self.socket, address)
     }
 
     /// Subscribes to all topics that begin with `prefix`. The subscription is restored after reconnections.
@@ -243,7 +242,8 @@ impl Subscribe {
     ///
     /// [`SocketClosed`] if the socket is closed.
     pub async fn subscribe(&self, prefix: impl Into<Bytes>) -> Result<(), SocketClosed> {
-        self.socket.subscribe(prefix.into()).await
+        let request = SubscriptionRequest::Subscribe(prefix.into());
+        self.socket.change_subscription(&request)
     }
 
     /// Revokes one subscription to `prefix`.
@@ -252,7 +252,8 @@ impl Subscribe {
     ///
     /// [`SocketClosed`] if the socket is closed.
     pub async fn unsubscribe(&self, prefix: impl Into<Bytes>) -> Result<(), SocketClosed> {
-        self.socket.unsubscribe(prefix.into()).await
+        let request = SubscriptionRequest::Cancel(prefix.into());
+        self.socket.change_subscription(&request)
     }
 
     /// Waits for a message, and appends up to `max` received ones to `out`.

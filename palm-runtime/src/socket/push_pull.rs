@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::backend::{Receiver, Socket};
 use super::kind::Kind;
+use super::own::{Receiver, Socket};
+use super::subscriptions::SubscriptionRequest;
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// Opens a socket that binds `address`, and returns the bound address.
@@ -19,7 +20,7 @@ pub(super) async fn bind(
     if let Some(network) = &options.network {
         address.check(network)?;
     }
-    let socket = Socket::open(kind, Some(address), options);
+    let socket = Socket::new(kind, options);
     let bound = bind_socket(&socket, address, options).await?;
     Ok((socket, bound))
 }
@@ -45,19 +46,19 @@ async fn bind_socket(
 }
 
 /// Opens a socket that connects to `address`.
-pub(super) async fn connect(
+pub(super) fn connect(
     kind: Kind,
     address: &Address,
     options: &SocketOptions,
 ) -> Result<Socket, SocketError> {
-    let socket = Socket::open(kind, Some(address), options);
-    connect_to(&socket, address).await?;
+    let socket = Socket::new(kind, options);
+    connect_to(&socket, address)?;
     Ok(socket)
 }
 
-pub(super) async fn connect_to(socket: &Socket, address: &Address) -> Result<(), SocketError> {
+pub(super) fn connect_to(socket: &Socket, address: &Address) -> Result<(), SocketError> {
     let connected = if address.can_be_connected_to() {
-        socket.connect(address).await
+        socket.connect(address)
     } else {
         Err(io::ErrorKind::InvalidInput.into())
     };
@@ -71,7 +72,7 @@ pub(super) async fn connect_to(socket: &Socket, address: &Address) -> Result<(),
 pub(super) async fn wait_for_peers(socket: &Socket, wanted: bool) -> Result<(), SocketClosed> {
     loop {
         let seen = socket.peers_generation();
-        if (socket.peers().await? > 0) == wanted {
+        if (socket.peers()? > 0) == wanted {
             return Ok(());
         }
         socket.peers_changed(seen).await?;
@@ -100,7 +101,7 @@ impl Push {
 
     /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
     pub(crate) fn idle(options: &SocketOptions) -> Self {
-        Self::new(Socket::open(Kind::Push, None, options))
+        Self::new(Socket::new(Kind::Push, options))
     }
 
     /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
@@ -109,7 +110,7 @@ impl Push {
     ///
     /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
-        Ok(Self::new(connect(Kind::Push, address, options).await?))
+        Ok(Self::new(connect(Kind::Push, address, options)?))
     }
 
     fn new(socket: Socket) -> Self {
@@ -188,9 +189,9 @@ impl Pull {
         Ok((Self::new(socket), bound))
     }
 
-    /// Opens a socket that [`Peers::bind`] binds to `address` later, if it is valid.
-    pub(crate) fn idle(address: Option<&Address>, options: &SocketOptions) -> Self {
-        Self::new(Socket::open(Kind::Pull, address, options))
+    /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
+    pub(crate) fn idle(options: &SocketOptions) -> Self {
+        Self::new(Socket::new(Kind::Pull, options))
     }
 
     /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
@@ -199,7 +200,7 @@ impl Pull {
     ///
     /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
-        Ok(Self::new(connect(Kind::Pull, address, options).await?))
+        Ok(Self::new(connect(Kind::Pull, address, options)?))
     }
 
     fn new(socket: Socket) -> Self {
@@ -265,8 +266,9 @@ impl Peers {
     }
 
     /// Subscribes to all topics that begin with `prefix`, for a SUB.
-    pub(crate) async fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
-        self.0.subscribe(prefix).await
+    pub(crate) fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        self.0
+            .change_subscription(&SubscriptionRequest::Subscribe(prefix))
     }
 
     /// Waits until a peer is connected. Cancel safe.
@@ -274,14 +276,14 @@ impl Peers {
         wait_for_peers(&self.0, true).await
     }
 
-    /// Returns whether a peer is connected. Cancel safe.
-    pub(crate) async fn any(&self) -> Result<bool, SocketClosed> {
-        Ok(self.count().await? > 0)
+    /// Returns whether a peer is connected.
+    pub(crate) fn any(&self) -> Result<bool, SocketClosed> {
+        Ok(self.count()? > 0)
     }
 
-    /// Returns the number of connected peers. Cancel safe.
-    pub(crate) async fn count(&self) -> Result<usize, SocketClosed> {
-        self.0.peers().await
+    /// Returns the number of connected peers.
+    pub(crate) fn count(&self) -> Result<usize, SocketClosed> {
+        self.0.peers()
     }
 
     /// Waits until no peer is connected. Cancel safe.
@@ -290,14 +292,9 @@ impl Peers {
     }
 
     /// Connects to `new` and disconnects from `old`.
-    pub(crate) async fn move_to(&self, old: &Address, new: &Address) -> Result<(), SocketError> {
-        connect_to(&self.0, new).await?;
-        self.0
-            .disconnect(old)
-            .await
-            .map_err(|source| SocketError::Connect {
-                address: old.clone(),
-                source,
-            })
+    pub(crate) fn move_to(&self, old: &Address, new: &Address) -> Result<(), SocketError> {
+        connect_to(&self.0, new)?;
+        self.0.disconnect(old);
+        Ok(())
     }
 }

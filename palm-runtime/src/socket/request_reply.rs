@@ -17,8 +17,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::backend::{Receiver, Socket};
-use super::own::MAX_TAKEN;
+use super::own::{MAX_TAKEN, Receiver, Socket};
 use super::router_dealer::{DealerSender, RouterSender};
 use super::{
     Address, Dealer, Frames, Peers, Router, RouterDepartures, SocketClosed, SocketError,

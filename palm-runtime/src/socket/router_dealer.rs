@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::backend::{Departures, Receiver, Socket};
 use super::kind::Kind;
+use super::own::{Departures, Receiver, Socket};
 use super::push_pull::{bind, connect};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
@@ -41,7 +41,7 @@ impl Router {
     ///
     /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
-        let socket = connect(Kind::Router, address, options).await?;
+        let socket = connect(Kind::Router, address, options)?;
         Ok(Self {
             receiver: socket.receiver(),
             socket: Arc::new(socket),
@@ -97,7 +97,7 @@ pub(crate) struct RouterDepartures(Departures);
 impl RouterDepartures {
     /// Waits until a peer disconnects, and returns its routing id. Cancel safe.
     ///
-    /// A disconnection is not reported if the backend does not detect it, or has lost events. Do not rely on this alone.
+    /// A disconnection is not reported if this is called too rarely. Do not rely on it alone.
     pub(crate) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
         self.0.next().await
     }
@@ -131,7 +131,7 @@ impl Dealer {
     ///
     /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
-        let socket = connect(Kind::Dealer, address, options).await?;
+        let socket = connect(Kind::Dealer, address, options)?;
         Ok(Self {
             receiver: socket.receiver(),
             socket: Arc::new(socket),

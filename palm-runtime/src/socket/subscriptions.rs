@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::Frames;
+
 /// A change of a publisher's subscriptions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,16 +17,53 @@ pub enum SubscriptionChange {
     Removed(Bytes),
 }
 
+/// What a subscriber sends to a publisher.
+#[derive(Debug, Clone)]
+pub(super) enum SubscriptionRequest {
+    Subscribe(Bytes),
+    Cancel(Bytes),
+}
+
+impl SubscriptionRequest {
+    /// Reads a message of ZMTP 3.0, which has no commands for it: one frame, whose first byte is 1 or 0.
+    pub(super) fn from_message(message: &Frames) -> Option<Self> {
+        match &message[..] {
+            [frame] if frame.first() == Some(&1) => Some(Self::Subscribe(frame.slice(1..))),
+            [frame] if frame.first() == Some(&0) => Some(Self::Cancel(frame.slice(1..))),
+            _ => None,
+        }
+    }
+
+    /// The form in which it waits in the queue of a connection.
+    pub(super) fn into_frames(self) -> Frames {
+        let (kind, prefix) = match self {
+            Self::Subscribe(prefix) => (&[1], prefix),
+            Self::Cancel(prefix) => (&[0], prefix),
+        };
+        [Bytes::from_static(kind), prefix].into_iter().collect()
+    }
+
+    /// Undoes [`into_frames`](Self::into_frames).
+    pub(super) fn from_frames(frames: Frames) -> Option<Self> {
+        let mut frames = frames.into_iter();
+        let (kind, prefix) = (frames.next()?, frames.next()?);
+        Some(match kind[..] {
+            [1] => Self::Subscribe(prefix),
+            _ => Self::Cancel(prefix),
+        })
+    }
+}
+
 /// A change of the subscriptions of one peer, which a number identifies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum SubscriptionEvent {
-    /// A peer subscribed to a prefix. The time is that of its connection, if the backend reports it.
+    /// A peer subscribed to a prefix. The time is that of its connection.
     Added(u64, Bytes, Instant),
     /// A peer revoked a subscription.
     Removed(u64, Bytes),
     /// A peer left, with all of its subscriptions.
     Gone(u64),
-    /// Events were lost: call `Socket::subscription_events` again.
+    /// Events were lost, because they were not read in time: call `Socket::subscription_events` again.
     Missed,
 }
 
@@ -54,6 +93,22 @@ impl Subscriptions {
             .any(|(&len, _)| self.prefixes.contains_key(&topic[..len]))
     }
 
+    /// Returns the numbers of the subscribers of a topic, once for each subscription that matches.
+    pub(super) fn subscribers(&self, topic: &[u8]) -> impl Iterator<Item = u64> {
+        let prefixes = self
+            .lens
+            .range(..=topic.len())
+            .filter_map(|(&len, _)| self.prefixes.get(&topic[..len]));
+        prefixes.flatten().map(|subscriber| subscriber.peer)
+    }
+
+    /// Returns the subscriptions of all subscribers.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Bytes, Subscriber)> {
+        let subscriptions = self.prefixes.iter();
+        subscriptions
+            .flat_map(|(prefix, subscribers)| subscribers.iter().map(move |it| (prefix, *it)))
+    }
+
     /// Returns the subscribers of exactly `topic`.
     pub(super) fn exact(&self, topic: &[u8]) -> &[Subscriber] {
         self.prefixes.get(topic).map_or(&[], Vec::as_slice)
@@ -68,14 +123,17 @@ impl Subscriptions {
         self.peers.entry(peer).or_default().push(prefix);
     }
 
-    pub(super) fn remove(&mut self, peer: u64, prefix: &[u8]) {
+    /// Removes a subscription. Returns whether there was one.
+    pub(super) fn remove(&mut self, peer: u64, prefix: &[u8]) -> bool {
         let Some(prefixes) = self.peers.get_mut(&peer) else {
-            return;
+            return false;
         };
-        if let Some(position) = prefixes.iter().position(|known| known == prefix) {
-            let prefix = prefixes.swap_remove(position);
-            self.forget(peer, &prefix);
-        }
+        let Some(position) = prefixes.iter().position(|known| known == prefix) else {
+            return false;
+        };
+        let prefix = prefixes.swap_remove(position);
+        self.forget(peer, &prefix);
+        true
     }
 
     /// Removes a peer that left, and returns its subscriptions.
@@ -137,11 +195,11 @@ mod tests {
         subscriptions.add(1, SERVER, Instant::now());
         subscriptions.add(1, SERVER, Instant::now());
         subscriptions.add(2, SERVER, Instant::now());
-        subscriptions.remove(1, b"server");
+        assert!(subscriptions.remove(1, b"server"));
         assert_eq!(subscriptions.remove_peer(1), [SERVER]);
         assert!(subscriptions.matches(b"server"));
-        subscriptions.remove(2, b"server");
-        subscriptions.remove(2, b"server");
+        assert!(subscriptions.remove(2, b"server"));
+        assert!(!subscriptions.remove(2, b"server"));
         assert!(!subscriptions.matches(b"server"));
         assert!(subscriptions.lens.is_empty());
     }

@@ -95,7 +95,7 @@ impl Cluster {
         self
     }
 
-    /// Connects the components by queues within the process instead of TCP, with the socket backend `omq`.
+    /// Connects the components by queues within the process instead of TCP.
     ///
     /// A cluster like this uses neither ports nor any input and output of the system, so a test can
     /// [pause time](crate::testing#paused-time).

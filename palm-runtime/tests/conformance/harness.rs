@@ -1,4 +1,4 @@
-//! Runs each test within a time limit, and a test that is expected to fail in a process of its own.
+//! Runs each test within a time limit.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -7,13 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::expected::expected_failure;
-
 /// Default time limit of a test.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// Time limit of a test that is expected to fail. Most of them fail by hanging.
-const FAILURE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Set in a process that runs one test.
 const ALONE: &str = "PALM_CONFORMANCE_ALONE";
@@ -38,43 +33,17 @@ pub(crate) fn check_within<F: Future<Output = ()>>(limit: Duration, body: F) {
         name, here,
         "the body has to be an `async` block in the function of the test"
     );
-    let Some(expected) = expected_failure(name) else {
-        return run(name, limit, body);
-    };
-    if alone() {
-        return run(name, FAILURE_LIMIT, body);
-    }
-    let reason = expected.reason;
-    match run_alone(name, None, FAILURE_LIMIT) {
-        Ok(()) => panic!(
-            "`{name}` passes, but is expected to fail ({reason}): remove it from expected.rs"
-        ),
-        Err(failure) => {
-            let outputs = expected.outputs;
-            assert!(
-                outputs.iter().any(|output| failure.contains(output)),
-                "`{name}` is expected to fail with one of {outputs:?} ({reason}), and fails with: {failure}"
-            );
-            eprintln!("fails as expected ({reason}): {failure}");
-        }
-    }
+    run(name, limit, body);
 }
 
 /// [`check`] in a process of its own with a limit on open files.
 pub(crate) fn check_with_open_files<F: Future<Output = ()>>(files: u32, body: F) {
     let name = name_of::<F>();
-    match (alone(), expected_failure(name)) {
-        (true, _) | (false, Some(_)) => check(body),
-        (false, None) => {
-            if let Err(failure) = run_alone(name, Some(files), LIMIT) {
-                panic!("{failure}");
-            }
-        }
+    if std::env::var_os(ALONE).is_some() {
+        check(body);
+    } else if let Err(failure) = run_alone(name, files, LIMIT) {
+        panic!("{failure}");
     }
-}
-
-fn alone() -> bool {
-    std::env::var_os(ALONE).is_some()
 }
 
 /// Returns `module::test` of a type `conformance::module::test::{{closure}}`.
@@ -130,19 +99,13 @@ fn panicked(name: &str) -> bool {
     panicked.as_ref().is_some_and(|names| names.contains(name))
 }
 
-/// Runs one test in a process of its own. The error contains the output of a failed test.
-fn run_alone(name: &str, files: Option<u32>, limit: Duration) -> Result<(), String> {
+/// Runs one test in a process of its own that may have `files` open files. The error contains the output of a failed test.
+fn run_alone(name: &str, files: u32, limit: Duration) -> Result<(), String> {
     let executable = std::env::current_exe().unwrap();
-    let mut command = match files {
-        Some(files) => {
-            let mut shell = Command::new("sh");
-            shell
-                .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
-                .arg(executable);
-            shell
-        }
-        None => Command::new(executable),
-    };
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+        .arg(executable);
     command
         .args(["--include-ignored", "--exact", name, "--nocapture"])
         .env(ALONE, "1");

@@ -8,8 +8,8 @@ use palm_runtime::socket::{Dealer, Publish, Pull, Push, Router, SocketOptions, S
 use super::harness::{check, check_with_open_files};
 use super::raw::{MORE, RawListener, RawPeer, command, frame, greeting, long_header, ready};
 use super::setup::{
-    IpcFolder, added, any_tcp, change, numbered, options, published_numbers, push_to_pull, recv,
-    recv_numbers, recv_one, soon,
+    IpcFolder, added, any_tcp, change, numbered, options, publications, published_numbers,
+    push_to_pull, recv, recv_numbers, recv_one, soon,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -362,6 +362,65 @@ fn a_connecting_socket_has_the_memory_limit_of_one_that_binds() {
         let mut again = first.accept_as("PUSH").await;
         again.write(&message).await.unwrap();
         assert_eq!(recv_one(&mut pull).await.len(), 3 * MIB);
+    });
+}
+
+#[test]
+fn a_subscriber_has_the_memory_limit_of_other_sockets() {
+    check(async {
+        let scarce = scarce();
+        let message = frame(0, &vec![1; 3 * MIB]);
+        let (pushes, address) = RawListener::bind(&any_tcp());
+        let _pull = Pull::connect(&address, &scarce).await.unwrap();
+        let mut stalled = pushes.accept_as("PUSH").await;
+        stalled.write(&message[..2 * MIB]).await.unwrap();
+        let (publishes, address) = RawListener::bind(&any_tcp());
+        let mut subscribe = Subscribe::connect(&address, &scarce).await.unwrap();
+        let mut publisher = publishes.accept_as("PUB").await;
+        let writer = tokio::spawn(async move {
+            publisher.write(&message).await.unwrap();
+            publisher
+        });
+        // The publication has no memory until the other message is given up.
+        stalled.closed().await;
+        let publication = publications(&mut subscribe, 1).await.remove(0);
+        assert_eq!(publication.topic.len(), 3 * MIB);
+        writer.await.unwrap();
+    });
+}
+
+#[test]
+fn a_peer_with_too_many_subscriptions_is_disconnected() {
+    check(async {
+        let (mut publish, bound) = Publish::bind(&any_tcp(), &options(|options| options))
+            .await
+            .unwrap();
+        let mut subscribe = Subscribe::connect(&bound, &options(|options| options))
+            .await
+            .unwrap();
+        subscribe.subscribe("topic").await.unwrap();
+        assert_eq!(change(&mut publish).await, added("topic"));
+        let mut greedy = RawPeer::introduced(&bound, "SUB").await;
+        // 75 MiB, of which a peer may have 51.
+        let prefix = vec![1; 15_000];
+        for _ in 0..5_000 {
+            if greedy.write(&frame(0, &prefix)).await.is_err() {
+                break;
+            }
+        }
+        greedy.closed().await;
+        let removed = async {
+            while publish.is_subscribed(&prefix[1..]) {
+                publish.changed().await.unwrap();
+                while publish.next_change().await.unwrap().is_some() {}
+            }
+        };
+        soon("the end of the subscriptions", removed).await;
+        publish
+            .send(Bytes::from_static(b"topic"), numbered(0, 64))
+            .await
+            .unwrap();
+        published_numbers(&mut subscribe, 0..1).await;
     });
 }
 

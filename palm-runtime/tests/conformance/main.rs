@@ -1,16 +1,12 @@
-//! Verifies the guarantees of `palm_runtime::socket` on each backend.
+//! Verifies the guarantees of `palm_runtime::socket`.
 //!
-//! One suite tests both backends: `cargo test -p palm-runtime --test conformance` the default one, and
-//! `PALM_CONFORMANCE_BACKEND=zeromq`, with `--features zeromq`, the other. [`interop`] connects to libzmq:
-//! `-- --ignored interop`, with an interpreter that has pyzmq in `PALM_PYTHON`. [`expected`] lists the tests that a
-//! backend fails.
+//! [`interop`] connects to libzmq: `-- --ignored interop`, with an interpreter that has pyzmq in `PALM_PYTHON`.
 //!
 //! Each test passes its body to [`harness::check`]. [`setup`] has helpers of most tests. [`raw`] is a peer that speaks
 //! ZMTP without a library, so that it can violate the protocol.
 
 #![expect(clippy::unwrap_used, reason = "this is how a test fails")]
 
-mod expected;
 mod harness;
 mod raw;
 mod setup;

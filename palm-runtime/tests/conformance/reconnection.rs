@@ -10,7 +10,7 @@ use palm_runtime::socket::{
 use super::harness::check;
 use super::raw::{RawListener, RawPeer, command, greeting};
 use super::setup::{
-    IpcFolder, added, any_tcp, bind_again, change, number, numbered, options, recv_numbers,
+    IpcFolder, added, any_tcp, bind_again, change, fill, number, numbered, options, recv_numbers,
     recv_one, soon, topics, unbound_tcp,
 };
 
@@ -353,6 +353,33 @@ fn messages_sent_without_a_peer_arrive_after_reconnection() {
                 assert_eq!(self::number(&peer.message().await[0]), 10 * round + number);
             }
             sending.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn messages_that_were_not_begun_go_to_the_next_peer() {
+    check(async {
+        let few = options(|options| options.queue_len(16));
+        for has_other_peer in [true, false] {
+            let (push, bound) = Push::bind(&any_tcp(), &few).await.unwrap();
+            let stalled = RawPeer::introduced(&bound, "PULL").await;
+            let count = fill(&push, 64 * 1024, 0, 1_000).await;
+            let mut other = None;
+            if has_other_peer {
+                other = Some(RawPeer::introduced(&bound, "PULL").await);
+                push.send(numbered(count, 64)).await.unwrap();
+                let first = other.as_mut().unwrap().message().await;
+                assert_eq!(number(&first[0]), count);
+            }
+            drop(stalled);
+            let mut next = match other {
+                Some(other) => other,
+                None => RawPeer::introduced(&bound, "PULL").await,
+            };
+            for expected in count - 16..count {
+                assert_eq!(number(&next.message().await[0]), expected);
+            }
         }
     });
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use palm_runtime::socket::{
-    Address, Backend, Publication, Publish, Pull, Push, SocketError, SocketOptions, Subscribe,
+    Address, Publication, Publish, Pull, Push, SocketError, SocketOptions, Subscribe,
     SubscriptionChange, TrySendError,
 };
 use tempfile::TempDir;
@@ -23,30 +23,9 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Set to `omq` or `zeromq` to test that backend in place of the default.
-const BACKEND: &str = "PALM_CONFORMANCE_BACKEND";
-
-/// The backend that this run tests.
-pub(crate) fn backend() -> Backend {
-    match std::env::var(BACKEND).as_deref() {
-        Err(_) => Backend::default(),
-        #[cfg(feature = "omq")]
-        Ok("omq") => Backend::Omq,
-        #[cfg(feature = "zeromq")]
-        Ok("zeromq") => Backend::Zeromq,
-        Ok(other) => panic!("{BACKEND} is `{other}`: this test has no such backend"),
-    }
-}
-
-/// Returns whether the tested backend connects sockets within a process.
-pub(crate) fn has_inproc() -> bool {
-    format!("{:?}", backend()) == "Omq"
-}
-
-/// Options for the tested backend with short reconnect delays, changed by `change`.
+/// Options with short reconnect delays, changed by `change`.
 pub(crate) fn options(change: impl FnOnce(SocketOptions) -> SocketOptions) -> SocketOptions {
     let options = SocketOptions::new()
-        .backend(backend())
         .min_reconnect_delay(Duration::from_millis(10))
         .max_reconnect_delay(Duration::from_millis(100));
     change(options)
@@ -84,13 +63,10 @@ impl IpcFolder {
         [any_tcp(), self.ipc(name)]
     }
 
-    /// Returns an address of each transport that the tested backend has.
-    pub(crate) fn all(&self, name: &str) -> Vec<Address> {
-        let mut all = self.both(name).to_vec();
-        if has_inproc() {
-            all.push("inproc://*".parse().unwrap());
-        }
-        all
+    /// Returns an address of each transport.
+    pub(crate) fn all(&self, name: &str) -> [Address; 3] {
+        let [tcp, ipc] = self.both(name);
+        [tcp, ipc, "inproc://*".parse().unwrap()]
     }
 }
 

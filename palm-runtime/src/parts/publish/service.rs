@@ -165,7 +165,7 @@ impl Outbound for AnyPubService {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
-        let publish = Publish::idle(setup.options).await?;
+        let publish = Publish::idle(setup.options);
         setup
             .bind_legacy("pub_address", &self.address, publish.peers())
             .await?;

@@ -26,7 +26,7 @@ impl LegacyWorkers {
         let generation = peers.generation();
         let is_new = self.seen != Some(generation);
         if is_new {
-            self.count = peers.count().await? as u64;
+            self.count = peers.count()? as u64;
             self.seen = Some(generation);
         }
         Ok(is_new)

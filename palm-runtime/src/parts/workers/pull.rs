@@ -54,7 +54,7 @@ impl Inbound for WorkerPullService {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
-        let pull = Pull::idle(self.address.address.as_ref().ok(), setup.options);
+        let pull = Pull::idle(setup.options);
         setup
             .bind_legacy("worker_pull_address", &self.address, pull.peers())
             .await?;

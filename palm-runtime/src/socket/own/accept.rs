@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::codec::Role;
 use super::connection;
-use super::core::{Core, Peer, lock};
+use super::core::Core;
 use super::listener::Listener;
+use super::peer::{Peer, lock};
 use super::stream::Stream;
 use super::table::Admission;
 
@@ -15,7 +16,7 @@ use super::table::Admission;
 const ACCEPT_DELAY: Duration = Duration::from_millis(50);
 
 /// Accepts connections, for as long as the future is polled.
-pub(super) async fn accept(core: Arc<Core>, listener: Listener) {
+pub(super) async fn accept(core: Arc<Core>, mut listener: Listener) {
     loop {
         match listener.accept().await {
             Ok(stream) => admit(core.clone(), stream),
@@ -40,7 +41,10 @@ fn is_out_of_files(error: &io::Error) -> bool {
 
 /// Begins to serve an accepted connection, or closes it.
 fn admit(core: Arc<Core>, stream: Stream) {
-    let peer = Arc::new(Peer::new(core.killed.child_token()));
+    let peer = Arc::new(Peer::new(
+        core.has_capacity.clone(),
+        core.killed.child_token(),
+    ));
     peer.activity.set_heard(core.now());
     let mut table = lock(&core.table);
     let admission = table.admit(core.now());

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::Address;
 use super::codec::Role;
 use super::connection;
-use super::core::{Core, Peer, lock};
+use super::core::Core;
+use super::peer::{Peer, lock};
 use super::stream::Stream;
 
 /// Keeps a connection to an address until the socket closes, or [`disconnect`] ends it.
@@ -58,7 +59,7 @@ async fn keep_connected(core: Arc<Core>, address: Address, ended: CancellationTo
 
 /// Runs a connection to its end. Returns whether the peer has completed its handshake.
 async fn exchange(core: &Arc<Core>, stream: Stream, ended: &CancellationToken) -> bool {
-    let peer = Arc::new(Peer::new(ended.child_token()));
+    let peer = Arc::new(Peer::new(core.has_capacity.clone(), ended.child_token()));
     lock(&core.table).insert(peer.number, peer.clone());
     stream.configure(core.kind);
     connection::run(core.clone(), stream, Role::Client, peer.clone()).await;

@@ -16,11 +16,13 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use super::super::kind::Kind;
+use super::super::subscriptions::SubscriptionRequest;
 use super::MAX_TAKEN;
 use super::codec::{ALLOWANCE, Codec, Role, Step, ZmtpError, frames};
-use super::core::{Core, Peer, Rejected};
+use super::core::Core;
 use super::inbox::Received;
 use super::message_memory::MessageMemory;
+use super::peer::{Peer, Rejected};
 use super::stream::Stream;
 use crate::socket::Frames;
 
@@ -257,7 +259,12 @@ impl Connection<'_> {
     ) -> Result<(), ConnectionEnd> {
         match written.transpose()? {
             Some(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-            Some(count) => self.codec.advance_output(count),
+            Some(count) => {
+                self.codec.advance_output(count);
+                if self.core.kind == Kind::Publish {
+                    self.peer.note_written();
+                }
+            }
             None => {}
         }
         match read.transpose()? {
@@ -276,6 +283,7 @@ impl Connection<'_> {
                 break;
             }
             match self.codec.step(ALLOWANCE.max(self.memory.bytes()))? {
+                Step::Messages if !self.core.receives() => self.take_requests()?,
                 Step::Messages => {
                     for message in self.codec.take_messages() {
                         let bytes = message.byte_len();
@@ -300,6 +308,19 @@ impl Connection<'_> {
                 Step::Introduced(_) => {}
                 Step::Incomplete => break,
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the subscription requests of a subscriber. Nothing else is expected from the peer of a PUB or PUSH.
+    fn take_requests(&mut self) -> Result<(), ConnectionEnd> {
+        let mut requests = self.codec.take_subscription_requests();
+        let messages = self.codec.take_messages();
+        requests
+            .extend(messages.filter_map(|it| SubscriptionRequest::from_message(&frames(None, it))));
+        for request in requests {
+            self.core.request_subscription(self.peer, request)?;
+            self.peer.activity.set_active();
         }
         Ok(())
     }
@@ -387,7 +408,11 @@ impl Connection<'_> {
         // The first frame is the routing id.
         let envelope = usize::from(self.core.kind == Kind::Router);
         for frames in self.batch.drain(..) {
-            self.codec.send(frames.into_iter().skip(envelope))?;
+            if self.core.kind != Kind::Subscribe {
+                self.codec.send(frames.into_iter().skip(envelope))?;
+            } else if let Some(request) = SubscriptionRequest::from_frames(frames) {
+                self.codec.send_subscription(request)?;
+            }
         }
         if self.batch.capacity() > MAX_IDLE_CAPACITY {
             self.batch = Vec::new();

@@ -1,4 +1,4 @@
-//! Listeners at `tcp://` and `ipc://` addresses.
+//! Listeners at addresses of all transports.
 
 use std::io;
 
@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::super::Address;
+use super::inproc::InprocListener;
 use super::stream::Stream;
 
 /// Connections that the system completes before they are accepted.
@@ -19,6 +20,7 @@ pub(super) enum Listener {
         UnixListener,
         #[expect(dead_code, reason = "it deletes the path when it is dropped")] Option<PathGuard>,
     ),
+    Inproc(InprocListener),
 }
 
 /// Deletes a path when it is dropped.
@@ -33,11 +35,15 @@ impl Drop for PathGuard {
 }
 
 impl Listener {
-    /// Binds an address, and returns it with the port that the system chose.
+    /// Binds an address, and returns it with the port that the system chose, or an unused name.
     pub(super) async fn bind(address: &Address) -> io::Result<(Self, Address)> {
         #[cfg(unix)]
         if let Some(path) = address.ipc_path() {
             return Ok((Self::bind_ipc(path).await?, address.clone()));
+        }
+        if address.inproc_name().is_some() {
+            let (listener, bound) = InprocListener::bind(address)?;
+            return Ok((Self::Inproc(listener), bound));
         }
         let (host, port) = address.tcp_parts().ok_or(io::ErrorKind::Unsupported)?;
         let host = match host {
@@ -101,7 +107,7 @@ impl Listener {
     }
 
     /// Cancel safe.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&mut self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -112,6 +118,7 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 Ok(Stream::Ipc(stream))
             }
+            Self::Inproc(listener) => Ok(Stream::Inproc(listener.accept().await?)),
         }
     }
 }

@@ -1,16 +1,17 @@
-//! PULL, ROUTER and DEALER sockets: those of links, and those that pylm's peers send to.
+//! The sockets, of all kinds and transports.
 //!
-//! They run on no backend, whichever is chosen: the drivers of neither ZeroMQ crate can stop a connection in the middle
-//! of a message, limit the bytes of all connections, or close one connection for another. Here every connection is a task
-//! ([`connection`]) that owns its stream, whether it was accepted ([`accept`](mod@accept)) or opened
-//! ([`connect`](mod@connect)). The protocol is that of the crate `omq-proto` ([`codec`]). Three bounds hold whatever
-//! peers send:
+//! Every connection is a task ([`connection`]) that owns its stream, whether it was accepted ([`accept`](mod@accept)) or
+//! opened ([`connect`](mod@connect)). The protocol is that of the crate `omq-proto` ([`codec`]). No ZeroMQ crate drives the
+//! connections, because none can stop one in the middle of a message, limit the bytes of all of them, or close one for
+//! another. These bounds hold whatever peers send:
 //!
 //! - Memory of messages that are being received: `receive_budget`, for all sockets of a component.
 //! - Messages that were received and not taken: [`inbox`].
 //! - The number of connections, and which of them makes room for a new one: [`table`].
+//! - The queues to peers, and the subscriptions of subscribers: [`recipients`].
 //!
-//! Only peers of the same process use `inproc://` addresses. Sockets with these run on the backend.
+//! The typed ends call the methods of [`Socket`] in this order: `new`, `bind` or `connect` for each address, `receiver`
+//! once, then `send` and the rest, and `close` last.
 
 mod accept;
 mod buffers;
@@ -20,8 +21,11 @@ mod connection;
 mod core;
 mod frame_header;
 mod inbox;
+mod inproc;
 mod listener;
 mod message_memory;
+mod peer;
+mod recipients;
 mod stream;
 mod table;
 
@@ -36,8 +40,9 @@ use tokio_util::sync::CancellationToken;
 use self::accept::accept;
 use self::core::Core;
 use self::listener::Listener;
+use self::peer::lock;
 use super::kind::Kind;
-use super::subscriptions::SubscriptionEvent;
+use super::subscriptions::{SubscriptionEvent, SubscriptionRequest, Subscriptions};
 use super::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
 
 /// Messages that the owner of a ROUTER takes at once.
@@ -51,7 +56,7 @@ const DROP_LINGER: Duration = Duration::from_secs(1);
 /// Time in which tasks may end after their messages were discarded.
 const MIN_LINGER: Duration = Duration::from_millis(1);
 
-/// A PULL, ROUTER or DEALER.
+/// A socket.
 #[derive(Debug)]
 pub(super) struct Socket(Arc<Core>);
 
@@ -83,6 +88,7 @@ impl Socket {
         Self(Arc::new(Core::new(kind, options)))
     }
 
+    /// Binds an address and returns it. A port of 0, or the name `*`, is replaced by the one that was chosen.
     pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
         if self.0.closing.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
@@ -96,8 +102,8 @@ impl Socket {
         Ok(bound)
     }
 
-    #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
+    /// Connects as soon as a peer listens at the address, and again after each loss of the connection.
+    pub(super) fn connect(&self, address: &Address) -> io::Result<()> {
         if self.0.closing.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -105,32 +111,43 @@ impl Socket {
         Ok(())
     }
 
-    #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
+    /// Closes the connection to an address, and does not connect to it again.
+    pub(super) fn disconnect(&self, address: &Address) {
         connect::disconnect(&self.0, address);
+    }
+
+    /// Subscribes to all topics that begin with a prefix, or revokes one subscription to it, for a SUB.
+    pub(super) fn change_subscription(
+        &self,
+        request: &SubscriptionRequest,
+    ) -> Result<(), SocketClosed> {
+        self.0.is_open()?;
+        let queue_len = self.0.queue_len();
+        lock(&self.0.recipients).change_subscription(request, queue_len);
         Ok(())
     }
 
-    /// Only a SUB does.
-    #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn subscribe(&self, _: Bytes) -> Result<(), SocketClosed> {
-        Err(SocketClosed)
+    /// Returns the subscriptions of a PUB's subscribers, from now on.
+    pub(super) fn subscription_events(&self) -> SubscriptionEvents {
+        let recipients = lock(&self.0.recipients);
+        let all = recipients
+            .subscriptions()
+            .into_iter()
+            .flat_map(Subscriptions::all);
+        SubscriptionEvents {
+            known: all
+                .map(|(prefix, it)| SubscriptionEvent::Added(it.peer, prefix.clone(), it.connected))
+                .collect(),
+            events: self.0.subscription_events.subscribe(),
+            closing: self.0.closing.clone(),
+        }
     }
 
-    #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn unsubscribe(&self, _: Bytes) -> Result<(), SocketClosed> {
-        Err(SocketClosed)
-    }
-
-    /// Only a PUB has subscribers.
-    #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
-        Err(SocketClosed)
-    }
-
-    /// Sends a message. A ROUTER does not wait: a message for a full queue is dropped.
+    /// Waits for capacity and sends a message. Cancel safe: the message is queued or it is not.
+    ///
+    /// A ROUTER does not wait: a message for a full queue is dropped.
     pub(super) async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
-        if self.0.kind == Kind::Dealer {
+        if self.0.kind != Kind::Router {
             return self.0.send(frames).await;
         }
         match self.try_send(frames) {
@@ -139,24 +156,28 @@ impl Socket {
         }
     }
 
+    /// Returns whether a peer has completed its handshake.
     pub(super) fn has_peer(&self) -> bool {
         self.0.peers.borrow().count > 0
     }
 
+    /// Sends a message if its queues have capacity, and returns it otherwise.
     pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         self.0.try_send(frames)
     }
 
-    #[expect(clippy::unused_async, reason = "the backends wait")]
-    pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
+    /// Returns the number of peers that have completed their handshake.
+    pub(super) fn peers(&self) -> Result<usize, SocketClosed> {
         self.0.is_open()?;
         Ok(self.0.peers.borrow().count)
     }
 
+    /// Returns a number that changes whenever a peer connects or disconnects.
     pub(super) fn peers_generation(&self) -> u64 {
         self.0.peers.borrow().generation
     }
 
+    /// Waits until [`peers_generation`](Self::peers_generation) differs from `seen`. Cancel safe.
     pub(super) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
         let mut peers = self.0.peers.subscribe();
         tokio::select! {
@@ -166,10 +187,12 @@ impl Socket {
         }
     }
 
+    /// Returns the peers of a ROUTER that disconnect from now on.
     pub(super) fn departures(&self) -> Departures {
         Departures(self.0.departed.subscribe(), self.0.closing.clone())
     }
 
+    /// Sends queued messages for at most `linger`, and closes the socket.
     pub(super) async fn close(&self, linger: Duration) {
         self.0.close();
         let linger = linger.max(MIN_LINGER);
@@ -188,6 +211,7 @@ impl Socket {
 pub(super) struct Receiver(Arc<Core>);
 
 impl Receiver {
+    /// Waits for a message, and returns up to `max` that have arrived. Cancel safe: no message is lost.
     pub(super) async fn recv_many(
         &mut self,
         out: &mut Vec<Frames>,
@@ -211,6 +235,7 @@ impl Receiver {
         }
     }
 
+    /// Returns up to `max` messages that have arrived.
     pub(super) fn try_recv_many(&mut self, out: &mut Vec<Frames>, max: usize) -> usize {
         self.0.inbox.take(out, max)
     }
@@ -221,6 +246,7 @@ impl Receiver {
 pub(super) struct Departures(broadcast::Receiver<Bytes>, CancellationToken);
 
 impl Departures {
+    /// Waits until a peer disconnects, and returns its routing id. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
         loop {
             let departed = self.1.run_until_cancelled(self.0.recv()).await;
@@ -233,18 +259,38 @@ impl Departures {
     }
 }
 
-/// These sockets have no subscribers.
+/// The subscriptions of a PUB's subscribers.
 #[derive(Debug)]
-pub(super) enum SubscriptionEvents {}
+pub(super) struct SubscriptionEvents {
+    known: Vec<SubscriptionEvent>,
+    events: broadcast::Receiver<SubscriptionEvent>,
+    closing: CancellationToken,
+}
 
 impl SubscriptionEvents {
-    #[expect(clippy::unused_async, reason = "the backends wait")]
+    /// Waits for the next event. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<SubscriptionEvent, SocketClosed> {
-        match *self {}
+        if let Some(event) = self.known.pop() {
+            return Ok(event);
+        }
+        let event = self.closing.run_until_cancelled(self.events.recv()).await;
+        match event {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(broadcast::error::RecvError::Lagged(_))) => Ok(SubscriptionEvent::Missed),
+            Some(Err(broadcast::error::RecvError::Closed)) | None => Err(SocketClosed),
+        }
     }
 
+    /// Returns the next event, if there is one.
     pub(super) fn try_next(&mut self) -> Option<SubscriptionEvent> {
-        match *self {}
+        if let Some(event) = self.known.pop() {
+            return Some(event);
+        }
+        match self.events.try_recv() {
+            Ok(event) => Some(event),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => Some(SubscriptionEvent::Missed),
+            Err(_) => None,
+        }
     }
 }
 

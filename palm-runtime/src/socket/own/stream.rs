@@ -1,4 +1,4 @@
-//! Connections at `tcp://` and `ipc://` addresses.
+//! Connections at addresses of all transports.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
 use super::super::kind::Kind;
 use super::super::{Address, tcp};
+use super::inproc;
 
 /// Time within which a peer's system has to acknowledge bytes (`TCP_USER_TIMEOUT`, RFC 5482). Afterwards the connection
 /// is closed. Links send their messages again on the next one.
@@ -28,6 +29,7 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Ipc(UnixStream),
+    Inproc(DuplexStream),
 }
 
 /// Connects to a path, or with `@` to an abstract name.
@@ -51,6 +53,7 @@ macro_rules! either {
             Stream::Tcp($inner) => $result,
             #[cfg(unix)]
             Stream::Ipc($inner) => $result,
+            Stream::Inproc($inner) => $result,
         }
     };
 }
@@ -61,6 +64,9 @@ impl Stream {
         #[cfg(unix)]
         if let Some(path) = address.ipc_path() {
             return Ok(Self::Ipc(connect_ipc(path).await?));
+        }
+        if let Some(name) = address.inproc_name() {
+            return Ok(Self::Inproc(inproc::connect(name).await?));
         }
         let (host, port) = address.tcp_parts().ok_or(io::ErrorKind::Unsupported)?;
         let stream = tcp::connect(format!("{host}:{port}")).await?;
@@ -93,6 +99,7 @@ impl Stream {
                 let _ = socket.set_send_buffer_size(IPC_BUFFER_BYTES);
                 let _ = socket.set_recv_buffer_size(IPC_BUFFER_BYTES);
             }
+            Self::Inproc(_) => {}
         }
     }
 
@@ -104,12 +111,18 @@ impl Stream {
                 .map_or_else(|_| "unknown".to_owned(), |peer| peer.to_string()),
             #[cfg(unix)]
             Self::Ipc(_) => "local".to_owned(),
+            Self::Inproc(_) => "in this process".to_owned(),
         }
     }
 
-    /// Waits until there are bytes, or the end.
+    /// Waits until there are bytes, or the end, if the transport can tell before a read.
     pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read_ready(context))
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            #[cfg(unix)]
+            Self::Ipc(stream) => stream.poll_read_ready(context),
+            Self::Inproc(_) => Poll::Ready(Ok(())),
+        }
     }
 
     /// Reads once, at most `limit` bytes.

@@ -8,6 +8,17 @@ use std::time::Duration;
 /// Silence after which a connection that has sent messages makes room for a new one.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
+/// Which connections make room for a new one. Others stay, and the new one is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evicts {
+    /// Those without a handshake, those that have sent nothing, and those that have been silent for a minute.
+    Silent,
+    /// Those without a handshake, and those that have sent nothing: later silence is normal.
+    Mute,
+    /// Those without a handshake: peers have nothing to send.
+    Strangers,
+}
+
 /// What a connection has done. Its task writes it, the table reads it.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
@@ -60,6 +71,7 @@ pub(super) trait Connection {
 /// The connections of a socket, by number. Lower numbers are older.
 #[derive(Debug)]
 pub(super) struct Table<C> {
+    evicts: Evicts,
     max_connections: usize,
     max_handshakes: usize,
     connections: BTreeMap<u64, Arc<C>>,
@@ -75,8 +87,9 @@ pub(super) enum Admission<C> {
 }
 
 impl<C: Connection> Table<C> {
-    pub(super) fn new(max_connections: usize, max_handshakes: usize) -> Self {
+    pub(super) fn new(evicts: Evicts, max_connections: usize, max_handshakes: usize) -> Self {
         Self {
+            evicts,
             max_connections,
             max_handshakes,
             connections: BTreeMap::new(),
@@ -103,7 +116,7 @@ impl<C: Connection> Table<C> {
     }
 
     /// Removes the connection that is least likely to be needed: the oldest without a handshake, the oldest that has
-    /// sent nothing since its handshake, or the one that has been silent for longest, if that is a minute.
+    /// sent nothing since its handshake, or the one that has been silent for longest. [`Evicts`] tells which may go.
     pub(super) fn evict(&mut self, now: Duration) -> Option<Arc<C>> {
         let mut found: Option<(u8, u64, u64)> = None;
         for (&number, connection) in &self.connections {
@@ -116,7 +129,14 @@ impl<C: Connection> Table<C> {
                 found = Some(candidate);
                 break;
             }
-            if stage == ACTIVE && heard.saturating_add(millis(MAX_SILENCE)) > millis(now) {
+            let is_kept = match self.evicts {
+                Evicts::Silent => {
+                    stage == ACTIVE && heard.saturating_add(millis(MAX_SILENCE)) > millis(now)
+                }
+                Evicts::Mute => stage == ACTIVE,
+                Evicts::Strangers => true,
+            };
+            if is_kept {
                 continue;
             }
             if found.is_none_or(|found| candidate < found) {
@@ -155,7 +175,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn table(max_handshakes: usize) -> (Table<Peer>, Vec<Arc<Peer>>) {
-        let mut table = Table::new(4, max_handshakes);
+        let mut table = Table::new(Evicts::Silent, 4, max_handshakes);
         let peers: Vec<_> = (0..4)
             .map(|number| Arc::new(Peer(number, Activity::default())))
             .collect();
@@ -210,8 +230,23 @@ mod tests {
     }
 
     #[test]
+    fn peers_that_have_nothing_to_send_make_no_room() {
+        let (mut table, peers) = table(4);
+        peers[0].1.set_active();
+        peers[1].1.set_introduced();
+        peers[2].1.set_active();
+        peers[3].1.set_introduced();
+        table.evicts = Evicts::Strangers;
+        check(&mut table, 1000 * SECOND, None);
+        table.evicts = Evicts::Mute;
+        check(&mut table, 1000 * SECOND, Some(1));
+        table.insert(9, Arc::new(Peer(9, Activity::default())));
+        check(&mut table, 1000 * SECOND, Some(9));
+    }
+
+    #[test]
     fn number_of_handshakes_is_bounded() {
-        let mut table = Table::new(100, 2);
+        let mut table = Table::new(Evicts::Silent, 100, 2);
         let first = Arc::new(Peer::default());
         table.insert(0, first.clone());
         table.insert(1, Arc::new(Peer(1, Activity::default())));

@@ -17,6 +17,7 @@ use omq_proto::proto::connection::{Connection, ConnectionConfig, Event};
 use omq_proto::{MechanismSetup, Message, Payload, SocketType};
 
 use super::super::kind::Kind;
+use super::super::subscriptions::SubscriptionRequest;
 use super::buffers::Buffers;
 use super::frame_header::{FrameHeader, ReservedFlags};
 use crate::socket::Frames;
@@ -41,6 +42,9 @@ const GREETING_BYTES: usize = 64;
 
 /// Largest command of a handshake.
 const MAX_HANDSHAKE_COMMAND: usize = 4 * 1024;
+
+/// Largest message and command that a PUSH or PUB accepts, such as a subscription.
+const MAX_COMMAND: usize = 15 * 1024;
 
 /// Frames that are decoded at once.
 const BATCH: usize = 128;
@@ -75,7 +79,7 @@ pub(super) enum ZmtpError {
 pub(super) enum Step {
     /// The handshake is complete. The peer has chosen this routing id, or none.
     Introduced(Bytes),
-    /// There are [messages](Codec::take_messages). The last one has used the memory beyond the allowance, if any.
+    /// There are [messages](Codec::take_messages) or [requests](Codec::take_subscription_requests). The last message has used the memory beyond the allowance, if any.
     Messages,
     /// The message that is being received needs this much memory in total.
     NeedsMemory(usize),
@@ -98,6 +102,8 @@ pub(super) struct Codec {
     unfinished: usize,
     large: Option<LargeFrame>,
     messages: VecDeque<Message>,
+    is_publisher: bool,
+    subscription_requests: Vec<SubscriptionRequest>,
     output: FrameBuffer,
     /// Most bytes of output since it was created.
     output_peak: usize,
@@ -132,7 +138,15 @@ impl Codec {
         let socket_type = match kind {
             Kind::Router => SocketType::Router,
             Kind::Dealer => SocketType::Dealer,
-            _ => SocketType::Pull,
+            Kind::Pull => SocketType::Pull,
+            Kind::Push => SocketType::Push,
+            Kind::Publish => SocketType::Pub,
+            Kind::Subscribe => SocketType::Sub,
+        };
+        // The peers of some send nothing but commands.
+        let max_message_bytes = match kind {
+            Kind::Push | Kind::Publish => max_message_bytes.min(MAX_COMMAND),
+            _ => max_message_bytes,
         };
         let max_message_memory = max_message_bytes.min(MAX_ALLOCATION) + ACCOUNTING_BYTES;
         let config = ConnectionConfig::new(role, socket_type)
@@ -149,6 +163,8 @@ impl Codec {
             unfinished: 0,
             large: None,
             messages: VecDeque::new(),
+            is_publisher: kind == Kind::Publish,
+            subscription_requests: Vec::new(),
             output: new_output(),
             output_peak: 0,
             answers: 0,
@@ -268,18 +284,34 @@ impl Codec {
 
     fn decoded(&mut self) -> Option<Step> {
         while let Some(event) = self.zmtp.poll_event() {
-            if let Event::HandshakeSucceeded {
-                peer_properties, ..
-            } = event
-            {
-                self.is_introduced = true;
-                self.answers = 0;
-                let id = peer_properties.identity.as_deref().unwrap_or_default();
-                return Some(Step::Introduced(Bytes::copy_from_slice(id)));
+            match event {
+                Event::HandshakeSucceeded {
+                    peer_properties, ..
+                } => {
+                    self.is_introduced = true;
+                    self.answers = 0;
+                    let id = peer_properties.identity.as_deref().unwrap_or_default();
+                    return Some(Step::Introduced(Bytes::copy_from_slice(id)));
+                }
+                Event::Command(Command::Subscribe(prefix)) if self.is_publisher => {
+                    let request = SubscriptionRequest::Subscribe(prefix);
+                    self.subscription_requests.push(request);
+                }
+                Event::Command(Command::Cancel(prefix)) if self.is_publisher => {
+                    let request = SubscriptionRequest::Cancel(prefix);
+                    self.subscription_requests.push(request);
+                }
+                _ => {}
             }
         }
         self.zmtp.swap_messages(&mut self.messages);
-        (!self.messages.is_empty()).then_some(Step::Messages)
+        let is_empty = self.messages.is_empty() && self.subscription_requests.is_empty();
+        (!is_empty).then_some(Step::Messages)
+    }
+
+    /// Returns the decoded subscription requests. All have to be taken before the next step.
+    pub(super) fn take_subscription_requests(&mut self) -> Vec<SubscriptionRequest> {
+        std::mem::take(&mut self.subscription_requests)
     }
 
     /// Returns the decoded messages, with their sizes. All have to be taken before the next step.
@@ -336,6 +368,19 @@ impl Codec {
             self.output.frame(&message);
             self.output_peak = self.output_peak.max(self.output.total_bytes());
         }
+        Ok(())
+    }
+
+    /// Encodes a subscription request.
+    pub(super) fn send_subscription(
+        &mut self,
+        request: SubscriptionRequest,
+    ) -> Result<(), ZmtpError> {
+        self.zmtp.send_command(&match request {
+            SubscriptionRequest::Subscribe(prefix) => Command::Subscribe(prefix),
+            SubscriptionRequest::Cancel(prefix) => Command::Cancel(prefix),
+        })?;
+        self.take_output();
         Ok(())
     }
 
