@@ -20,7 +20,6 @@ mod error;
 mod frames;
 mod kind;
 mod options;
-mod own;
 mod probe;
 mod publish;
 mod push_pull;
@@ -30,6 +29,7 @@ mod reserve;
 mod router_dealer;
 mod subscriptions;
 mod tcp;
+mod zmtp;
 
 pub use address::{Address, AddressError};
 pub use error::{SocketClosed, SocketError, TrySendError};

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::kind::Kind;
-use super::own::{Receiver, Socket, SubscriptionEvents};
 use super::push_pull::{Peers, bind, connect, connect_to};
 use super::subscriptions::{
     Subscriber, SubscriptionChange, SubscriptionEvent, SubscriptionRequest, Subscriptions,
 };
+use super::zmtp::{Receiver, Socket, SubscriptionEvents};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// The publishing end. It sends each message to the subscribers of its topic, and knows their subscriptions.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::kind::Kind;
-use super::own::{Receiver, Socket};
 use super::subscriptions::SubscriptionRequest;
+use super::zmtp::{Receiver, Socket};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// Opens a socket that binds `address`, and returns the bound address.

@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::own::{MAX_TAKEN, Receiver, Socket};
 use super::router_dealer::{DealerSender, RouterSender};
+use super::zmtp::{MAX_TAKEN, Receiver, Socket};
 use super::{
     Address, Dealer, Frames, Peers, Router, RouterDepartures, SocketClosed, SocketError,
     SocketOptions, TrySendError,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::kind::Kind;
-use super::own::{Departures, Receiver, Socket};
 use super::push_pull::{bind, connect};
+use super::zmtp::{Departures, Receiver, Socket};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// Receives from many peers and sends to each of them. The first frame of a message is the routing id of its peer.
