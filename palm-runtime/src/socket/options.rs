@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TrackedFuture;
 
 use super::ReceiveBudget;
 use crate::network::NetworkTrust;
@@ -69,12 +70,12 @@ options! {
 
 /// An order to a component to end as if its process had crashed.
 ///
-/// From then on its sockets accept no messages, because code that is dropped may still send. A dropped socket discards
-/// its queued messages, which it would otherwise send for a moment.
+/// From then on its sockets accept no messages, because code that is dropped may still send, and their tasks end without
+/// sending what is queued.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kill {
     order: CancellationToken,
-    closing: TaskTracker,
+    tasks: TaskTracker,
 }
 
 /// All values are equal, because they do not affect how a socket behaves.
@@ -91,29 +92,24 @@ impl Kill {
         self.order.cancel();
     }
 
-    pub(crate) fn is_ordered(&self) -> bool {
-        self.order.is_cancelled()
-    }
-
     /// Awaits `future`, or returns `None` once the order was received. Cancel safe if `future` is.
     pub(crate) async fn or<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.order.run_until_cancelled(future).await
     }
 
-    /// Runs the closing of a socket that is dropped after the order. [`closed`](Self::closed) waits for it.
-    pub(super) fn close<F>(&self, closing: impl FnOnce() -> F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        // Without a runtime, the task that drives the socket has ended, and has closed it.
-        if self.is_ordered() && tokio::runtime::Handle::try_current().is_ok() {
-            self.closing.spawn(closing());
-        }
+    /// Returns a token that the order cancels.
+    pub(super) fn token(&self) -> CancellationToken {
+        self.order.child_token()
     }
 
-    /// Waits until the dropped sockets have released their addresses. Cancel safe.
+    /// Returns the future of a task of a socket, which [`closed`](Self::closed) waits for.
+    pub(super) fn track<F: Future>(&self, task: F) -> TrackedFuture<F> {
+        self.tasks.track_future(task)
+    }
+
+    /// Waits until the tasks of all sockets have ended, so that their addresses are free. Cancel safe.
     pub(crate) async fn closed(&self) {
-        self.closing.close();
-        self.closing.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }

@@ -62,6 +62,6 @@ fn admit(core: Arc<Core>, stream: Stream) {
         core.log_replaced("a silent connection is closed for a new one");
     }
     stream.configure(core.kind);
-    let tasks = core.tasks.clone();
-    tasks.spawn(connection::run(core, stream, Role::Server, peer));
+    let connection = connection::run(core.clone(), stream, Role::Server, peer);
+    core.spawn(connection);
 }

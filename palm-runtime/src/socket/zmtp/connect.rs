@@ -21,7 +21,7 @@ pub(super) fn connect(core: &Arc<Core>, address: &Address) {
     }
     drop(connections);
     let keep = keep_connected(core.clone(), address.clone(), ended);
-    core.tasks.spawn(keep);
+    core.spawn(keep);
 }
 
 /// Ends the connection to an address.

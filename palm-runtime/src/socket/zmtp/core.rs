@@ -44,7 +44,7 @@ pub(super) struct Core {
     pub(super) subscription_events: broadcast::Sender<SubscriptionEvent>,
     /// Orders tasks to send their queued messages and end.
     pub(super) closing: CancellationToken,
-    /// Orders tasks to end at once.
+    /// Orders tasks to end at once. The order to kill the component does so, too.
     pub(super) killed: CancellationToken,
     pub(super) tasks: TaskTracker,
     log: Mutex<Logs>,
@@ -90,7 +90,7 @@ impl Core {
             departed: broadcast::Sender::new(events(kind == Kind::Router)),
             subscription_events: broadcast::Sender::new(events(kind == Kind::Publish)),
             closing: CancellationToken::new(),
-            killed: CancellationToken::new(),
+            killed: options.kill.token(),
             tasks: TaskTracker::new(),
             log: Mutex::default(),
         }
@@ -110,7 +110,7 @@ impl Core {
     }
 
     pub(super) fn is_open(&self) -> Result<(), SocketClosed> {
-        if self.closing.is_cancelled() || self.options.kill.is_ordered() {
+        if self.closing.is_cancelled() || self.killed.is_cancelled() {
             Err(SocketClosed)
         } else {
             Ok(())
@@ -178,6 +178,11 @@ impl Core {
             let _ = self.subscription_events.send(event);
         }
         Ok(())
+    }
+
+    /// Runs a task of the socket.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.options.kill.track(task));
     }
 
     /// Begins to close: connections send their queued messages and end.

@@ -64,13 +64,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let core = self.0.clone();
         core.close();
-        if core.options.kill.is_ordered() {
-            core.killed.cancel();
-            let tasks = core.tasks.clone();
-            core.options
-                .kill
-                .close(|| async move { tasks.wait().await });
-        } else if core.tasks.is_empty() {
+        if core.tasks.is_empty() {
             core.killed.cancel();
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
@@ -95,9 +89,12 @@ impl Socket {
         }
         let (listener, bound) = Listener::bind(address).await?;
         let core = self.0.clone();
-        self.0.tasks.spawn(async move {
-            let closing = core.closing.clone();
-            closing.run_until_cancelled(accept(core, listener)).await;
+        self.0.spawn(async move {
+            tokio::select! {
+                () = accept(core.clone(), listener) => {}
+                () = core.closing.cancelled() => {}
+                () = core.killed.cancelled() => {}
+            }
         });
         Ok(bound)
     }
