@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use omq_tokio::{Options, Socket, SocketType};
+use palm::callable::Emit;
 use palm::component::InboundEntry;
+use palm::part::OutboundHooks;
 use palm::parts::{
-    BypassSender, CacheService, Handler, PubService, PullBypassConnection, PullConnection,
-    PullService, PushBypassConnection, PushConnection, PushPullService, PushService,
-    RepBypassService, RepConnection, RepService, SubConnection,
+    BypassSender, CacheService, Handler, MasterConnection, PubService, PullBypassConnection,
+    PullConnection, PullService, PushBypassConnection, PushConnection, PushPullService,
+    PushService, RepBypassService, RepConnection, RepService, SubConnection,
 };
 use palm::prelude::*;
 use palm::socket::{Publish, Pull, Push, Request};
-use palm::{CallError, ComponentHandle, FailureKind};
+use palm::{CallError, CallFailure, ComponentHandle, FailureKind, StartError};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::field::{Field, Visit};
@@ -617,5 +619,109 @@ fn master_publishes_the_functions_of_its_workers() {
         .await;
         worker.shutdown().await.unwrap();
         master.shutdown().await.unwrap();
+    });
+}
+
+/// Answers tasks with its name: all of them, or the first one, and keeps the others.
+struct Device {
+    name: &'static str,
+    tasks: usize,
+}
+
+impl OutboundHooks for Device {
+    async fn handle(
+        &mut self,
+        task: Message,
+        _: Context,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), CallFailure> {
+        if self.tasks == 0 {
+            std::future::pending::<()>().await;
+        }
+        self.tasks -= 1;
+        emit.send(task.with_payload(self.name)).await;
+        Ok(())
+    }
+}
+
+/// A worker whose tasks are run by a part of the user.
+fn device_at(db_address: &str, function: &str, device: Device) -> ServerTemplate {
+    let connection = MasterConnection::connect(db_address).function(function);
+    let (tasks, results) = connection.prefetch(10).parts();
+    let mut worker = ServerTemplate::new(device.name);
+    worker.register_inbound(tasks, "Tasks").route("Device");
+    worker
+        .register_outbound(Handler::new(device), "Device")
+        .route("Results");
+    worker.register_outbound(results, "Results");
+    worker
+}
+
+#[test]
+fn part_of_the_user_runs_the_tasks_of_a_master() {
+    check(async {
+        let master = Master::new("server").bind(ANY).spawn().await.unwrap();
+        let lost = Device {
+            name: "lost",
+            tasks: 1,
+        };
+        let lost = spawn(device_at(master.db_address(), "measure", lost)).await;
+        let client = connect("server", &master).await;
+        let mut job = client.job("server.measure", (0..200).map(|number| number.to_string()));
+        let first = soon("the first answer", job.next()).await.unwrap().unwrap();
+        assert_eq!(first, "lost");
+        let kept = Device {
+            name: "kept",
+            tasks: usize::MAX,
+        };
+        let kept = spawn(device_at(master.db_address(), "measure", kept)).await;
+        soon("the end of the first worker", lost.kill()).await;
+        let mut answers = 1;
+        while let Some(answer) = soon("an answer", job.next()).await {
+            assert_eq!(answer.unwrap(), "kept");
+            answers += 1;
+        }
+        assert_eq!(answers, 200);
+
+        let unknown = client.eval("server.weigh", "").await.unwrap_err();
+        let CallError::Remote(unknown) = unknown else {
+            panic!("{unknown}");
+        };
+        assert_eq!(unknown.kind, FailureKind::UnknownFunction);
+        soon("the stop", kept.shutdown()).await.unwrap();
+    });
+}
+
+#[test]
+fn worker_of_parts_with_a_mistake_does_not_start() {
+    check(async {
+        for (db_address, function, expected) in [
+            (
+                "tcp://*:5559",
+                "measure",
+                "cannot connect to `tcp://*:5559`",
+            ),
+            ("tcp:/5559", "measure", "`tcp:/5559` is not an address"),
+            (
+                "tcp://127.0.0.1:5559",
+                "server.measure",
+                "`server.measure` cannot be the name of a method",
+            ),
+        ] {
+            let device = Device {
+                name: "device",
+                tasks: 0,
+            };
+            let error = device_at(db_address, function, device)
+                .spawn()
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(error, palm::Error::Start(StartError::Open { .. })),
+                "{error:?}"
+            );
+            let text = super::setup::chain(&error);
+            assert!(text.contains(expected), "{text}");
+        }
     });
 }

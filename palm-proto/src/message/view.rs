@@ -396,8 +396,11 @@ impl Message {
         copy
     }
 
-    /// Marks the message's task as begun. Returns `false` if the task was returned to the master and must not run.
-    #[doc(hidden)]
+    /// Begins the message's task. Returns `false` if the task was returned to the master and must not run. A message
+    /// without a task returns `true`.
+    ///
+    /// The messages of a worker have a task, for its parts: see `parts::MasterConnection`. A worker that is lost counts
+    /// against the tasks that it has begun, and prefetched ones are returned when it stops.
     pub fn begin_task(&self) -> bool {
         self.0.task.as_ref().is_none_or(Lease::begin)
     }
@@ -414,8 +417,10 @@ impl Message {
         self.0.task.as_ref().is_some_and(Lease::is_over)
     }
 
-    /// Ends the message's task without a further result.
-    #[doc(hidden)]
+    /// Declares that the message's task has no further result.
+    ///
+    /// The task ends once all messages that were made of this one are sent or dropped. A task whose messages are dropped
+    /// without this is returned to the master, which sends it to another worker.
     pub fn finish_task(&self) {
         if let Some(task) = &self.0.task {
             task.finish();

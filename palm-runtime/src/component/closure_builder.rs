@@ -148,16 +148,12 @@ impl<K: Kind> Shape for ClosureBuilder<K> {
             mistakes
                 .push("it has no methods: add one by `.method(\"<name>\", <closure>)`".to_owned());
         }
-        for (index, FunctionInfo { name, .. }) in self.functions.iter().enumerate() {
-            if name.is_empty() || name.contains(|c: char| c == '.' || c.is_whitespace()) {
-                mistakes.push(format!(
-                    "`{name}` cannot be the name of a method: a name has at least one character, and neither white \
-                     space nor a dot"
-                ));
-            }
+        for (index, function) in self.functions.iter().enumerate() {
+            mistakes.extend(function.name_mistake());
+            let name = &function.name;
             let earlier = self.functions[..index].iter();
             // Reported once, by the second of them.
-            if earlier.filter(|other| other.name == *name).count() == 1 {
+            if earlier.filter(|other| &other.name == name).count() == 1 {
                 mistakes.push(format!(
                     "several methods are called `{name}`: rename all but one"
                 ));

@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::component_error::StartError;
 use crate::component_kind::ComponentKind;
 use crate::context::Context;
-use crate::discovery::{Directory, Endpoint, ParsedAddress};
+use crate::discovery::{Directory, ParsedAddress};
 use crate::executor::{Addressee, AnyExecutor, Methods, Order};
 use crate::failure::CallFailure;
 #[cfg(feature = "http")]
@@ -27,8 +27,8 @@ use crate::part::{Binding, InboundHooks, LegacyAddress};
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
 use crate::parts::{
-    AnyPubService, CacheService, PullConnection, PullService, PushConnection, SubConnection,
-    TaskOptions, WorkerPullService, WorkerPushService, to_master,
+    AnyPubService, CacheService, MasterConnection, PullService, SubConnection, WorkerPullService,
+    WorkerPushService,
 };
 use crate::socket::{Address, SocketError};
 
@@ -306,27 +306,10 @@ impl AnyComponent {
                 Directory::connect(&db_address, &id, &self.options.settings.socket_options)
                     .await
                     .map_err(|source| self.address_error(source))?;
-            let endpoint = |configured: &Option<ParsedAddress>, key| match configured {
-                Some(configured) => Endpoint::Static(configured.clone()),
-                None => Endpoint::Discovered(directory.clone(), key),
-            };
-            // The keys are named from the master's side: it pushes where workers pull.
-            let pull_from = endpoint(&self.options.push_address, "worker_push_address");
-            let push_to = endpoint(&self.options.pull_address, "worker_pull_address");
-
-            let options = TaskOptions {
-                link: self.options.settings.link_options.clone(),
-                // Explicit socket addresses disable the link.
-                may_link: self.options.push_address.is_none()
-                    && self.options.pull_address.is_none(),
-                concurrency: self.options.concurrency,
-                prefetch: self.options.prefetch,
-            };
-            let sockets = (
-                PullConnection::to_master(pull_from),
-                PushConnection::to(push_to),
-            );
-            let (tasks, results) = to_master(&directory, sockets, options);
+            let connection = MasterConnection::to(&directory, self.options.prefetch);
+            let (push_address, pull_address) =
+                (self.options.push_address, self.options.pull_address);
+            let (tasks, results) = connection.sockets(push_address, pull_address).parts();
 
             let request = directory.request().clone();
             let cache = Cache::remote(request, "_", &id, CACHE_TIMEOUT, "");

@@ -61,6 +61,18 @@ impl FunctionInfo {
         self
     }
 
+    /// Returns what is wrong with the name, if it was chosen at run time.
+    pub(crate) fn name_mistake(&self) -> Option<String> {
+        let name = &self.name;
+        let is_wrong = name.is_empty() || name.contains(|c: char| c == '.' || c.is_whitespace());
+        is_wrong.then(|| {
+            format!(
+                "`{name}` cannot be the name of a method: a name has at least one character, and neither white space \
+                 nor a dot"
+            )
+        })
+    }
+
     /// Declares that a call must not run twice.
     #[doc(hidden)]
     #[must_use]

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::context::{ComponentContext, Context};
 use crate::executor::log_failure;
 use crate::failure::{BoxError, catch_panic};
+use crate::message::lease::Lease;
 use crate::message::{Message, Split};
 use crate::method::Emit;
 use crate::metrics::PartCounters;
@@ -20,6 +21,9 @@ use crate::part::{
 /// the hook emits.
 ///
 /// A message that [is done](Message::is_done), such as the error of an earlier step, is sent on without the hook.
+///
+/// In a worker ([`MasterConnection`](crate::parts::MasterConnection)), a task ends with its hook, and the messages that the hook
+/// emits are its results.
 ///
 /// A hook may emit any number of messages without affecting the completion of a job: clones of the message share its
 /// completion weight, and the remaining weight is sent after them.
@@ -112,11 +116,17 @@ impl<H: OutboundHooks> Handler<H> {
             while let Some(envelope) = envelopes.next() {
                 handled += 1;
                 let Envelope {
-                    message,
+                    mut message,
                     flow,
                     feedback,
                     ..
                 } = envelope;
+                // The hook may keep its message, which must not keep the task open.
+                let task = message.take_task();
+                if task.as_ref().is_some_and(|task| !task.begin()) {
+                    // It was returned to the master.
+                    continue;
+                }
                 counters.count(1, message.payload().len());
                 let is_done = message.is_done();
                 let share = message.share().filter(|_| !is_done);
@@ -131,6 +141,7 @@ impl<H: OutboundHooks> Handler<H> {
                         answer: Bytes::new(),
                         share,
                     },
+                    task: task.as_ref(),
                     last: feedback.is_some().then_some(&mut answer),
                     count: 0,
                 };
@@ -152,13 +163,18 @@ impl<H: OutboundHooks> Handler<H> {
                 }
                 let is_nothing = emitted.count == 0 && !is_done;
                 if emitted.to.share.is_some() {
-                    emitted.to.finish(|| context.message().clone()).await;
+                    let message = result_of(task.as_ref(), context.message().clone());
+                    emitted.to.finish(|| message).await;
                 } else if is_nothing && context.message().wants_end() {
                     // The number of results is reported only if it is zero: downstream parts may change others.
-                    let mut end = context.message().clone().with_payload(Bytes::new());
+                    let message = context.message().clone().with_payload(Bytes::new());
+                    let mut end = result_of(task.as_ref(), message);
                     end.end(0);
                     let end = Envelope::new(end, flow, clock::now());
                     outlet.send_done(end).await;
+                }
+                if let Some(task) = task {
+                    task.finish();
                 }
                 if let Some(feedback) = feedback {
                     // The receiver is gone if the component stops.
@@ -176,9 +192,20 @@ impl<H: OutboundHooks> Handler<H> {
     }
 }
 
+/// Makes a message one of the results of a task, if there is one.
+fn result_of(task: Option<&Lease>, mut message: Message) -> Message {
+    if let Some(task) = task {
+        message.belongs_to(task.clone());
+        message.set_result();
+    }
+    message
+}
+
 /// Sends the messages that a hook emits, and keeps the last one if a peer waits for it.
 struct HandlerEmit<'a> {
     to: EmitToOutlet<'a>,
+    /// The task of a master whose results the messages are.
+    task: Option<&'a Lease>,
     last: Option<&'a mut Bytes>,
     count: u64,
 }
@@ -186,6 +213,7 @@ struct HandlerEmit<'a> {
 impl crate::method::EmitQueue for HandlerEmit<'_> {
     fn send(&mut self, message: Message) -> futures_core::future::BoxFuture<'_, ()> {
         self.count += 1;
+        let message = result_of(self.task, message);
         if let Some(last) = &mut self.last {
             **last = message.encode();
         }

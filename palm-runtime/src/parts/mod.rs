@@ -5,6 +5,7 @@
 //! | [`PullService`], [`PullConnection`] | inbound | PULL, binds or connects |
 //! | [`WorkerPullService`] | inbound | PULL, binds; the results of workers |
 //! | [`SubConnection`] | inbound | SUB, connects |
+//! | [`TaskConnection`] | inbound | a link; the tasks of a master, see [`MasterConnection`] |
 //! | [`RepService`], [`RepConnection`] | inbound | REP, binds or connects |
 //! | `HttpService` | inbound | HTTP, messages as bodies |
 //! | `GatewayRouter` | inbound | the requests of a `Gateway` |
@@ -12,6 +13,7 @@
 //! | [`WorkerPushService`] | outbound | PUSH, binds; tasks for workers |
 //! | [`PushPullService`] | outbound | PUSH and PULL, binds; tasks for workers and their results |
 //! | [`PubService`] | outbound | PUB, binds |
+//! | [`ResultConnection`] | outbound | a link; the results for a master, see [`MasterConnection`] |
 //! | `HttpConnection` | outbound | HTTP, posts to a worker |
 //! | `GatewayDealer` | outbound | the responses of a `Gateway` |
 //! | [`Executor`](crate::Executor) | outbound | none: runs methods |
@@ -63,5 +65,5 @@ pub use push::{PushConnection, PushService};
 pub use push_pull::PushPullService;
 pub use reply::{RepConnection, RepService};
 pub use subscribe::SubConnection;
-pub(crate) use worker_side::{TaskOptions, to_master};
+pub use worker_side::{MasterConnection, ResultConnection, TaskConnection};
 pub use workers::{WorkerPullService, WorkerPushService};

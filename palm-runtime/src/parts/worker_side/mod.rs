@@ -9,6 +9,7 @@
 //! A worker that stops returns the tasks that it has not begun at once, so that other workers run them. Running tasks
 //! have until the drain limit, and are returned then.
 
+mod master_connection;
 mod older_master;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,10 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::watch;
 
-use older_master::OlderMaster;
+pub use master_connection::MasterConnection;
+
+use self::master_connection::MasterPeer;
+use self::older_master::OlderMaster;
 
 use super::context::PartContext;
 use super::{PullConnection, PushConnection};
@@ -31,9 +35,10 @@ use crate::failure::{BoxError, chain};
 use crate::flow::IN_ORDER;
 use crate::link::client::{LinkArrival, LinkArrivals, LinkClient, LinkSettings, ResultBatcher};
 use crate::link::peer_log::listed;
-use crate::link::{LinkOptions, Subscription, WORKER};
+use crate::link::{Subscription, WORKER};
 use crate::message::Message;
 use crate::message::proto::Descriptor;
+use crate::method::FunctionInfo;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Running, Setup};
 use crate::queue::Shortcut;
@@ -47,52 +52,21 @@ enum WorkerTransport {
     Link(Arc<LinkClient>),
 }
 
-/// The options of a worker's link.
-#[derive(Debug, Clone)]
-pub(crate) struct TaskOptions {
-    pub(crate) link: LinkOptions,
-    /// Whether a link may be used: not if the user has configured addresses of sockets.
-    pub(crate) may_link: bool,
-    pub(crate) concurrency: usize,
-    pub(crate) prefetch: Prefetch,
-}
-
-/// The inbound part of a worker, which receives tasks.
+/// The inbound part of a worker, which receives tasks: one of [`MasterConnection::parts`].
 #[derive(Debug)]
-pub(crate) struct TaskConnection {
-    directory: Arc<Directory>,
-    options: TaskOptions,
-    sockets: PullConnection,
+pub struct TaskConnection {
+    master: Arc<MasterPeer>,
+    functions: Vec<FunctionInfo>,
+    concurrency: Option<usize>,
+    prefetch: Prefetch,
     transport: watch::Sender<Option<WorkerTransport>>,
 }
 
-/// The outbound part of a worker, which sends results over the transport of the tasks.
+/// The outbound part of a worker, which sends results: one of [`MasterConnection::parts`].
 #[derive(Debug)]
-pub(crate) struct ResultConnection {
-    directory: Arc<Directory>,
-    sockets: PushConnection,
+pub struct ResultConnection {
+    master: Arc<MasterPeer>,
     transport: watch::Receiver<Option<WorkerTransport>>,
-}
-
-/// Returns both parts of a worker whose master has this cache service; `sockets` are for a legacy master.
-pub(crate) fn to_master(
-    directory: &Arc<Directory>,
-    sockets: (PullConnection, PushConnection),
-    options: TaskOptions,
-) -> (TaskConnection, ResultConnection) {
-    let transport = watch::Sender::new(None);
-    let results = ResultConnection {
-        directory: directory.clone(),
-        sockets: sockets.1,
-        transport: transport.subscribe(),
-    };
-    let tasks = TaskConnection {
-        directory: directory.clone(),
-        options,
-        sockets: sockets.0,
-        transport,
-    };
-    (tasks, results)
 }
 
 impl Inbound for TaskConnection {
@@ -100,14 +74,22 @@ impl Inbound for TaskConnection {
         true
     }
 
-    async fn open(mut self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+    async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
         let opened = PartContext::new(setup);
         let store = setup.store.clone();
-        let stream = self.sockets.expect_tasks(&setup.state.streams);
-        let sockets = self.sockets.open(setup).await?;
+        if let Some(mistake) = self.functions.iter().find_map(FunctionInfo::name_mistake) {
+            return Err(OpenError::Custom(mistake.into()));
+        }
+        setup.described.extend(self.functions);
+        let directory = self.master.directory(setup.options).await?;
+        let mut sockets = PullConnection::to_master(self.master.pull_from(&directory));
+        let stream = sockets.expect_tasks(&setup.state.streams);
+        let sockets = sockets.open(setup).await?;
         let tasks = LinkedTasks {
-            directory: self.directory,
-            options: self.options,
+            directory,
+            may_link: self.master.may_link(),
+            concurrency: self.concurrency,
+            prefetch: self.prefetch,
             transport: self.transport,
             opened,
             store,
@@ -120,7 +102,9 @@ impl Inbound for TaskConnection {
 /// Receives tasks over a link, if the master offers one.
 struct LinkedTasks {
     directory: Arc<Directory>,
-    options: TaskOptions,
+    may_link: bool,
+    concurrency: Option<usize>,
+    prefetch: Prefetch,
     transport: watch::Sender<Option<WorkerTransport>>,
     opened: PartContext,
     store: Arc<ComponentStore>,
@@ -131,8 +115,7 @@ struct LinkedTasks {
 impl LinkedTasks {
     /// Waits until a master answers, if a link may be used, and returns its descriptor. Cancel safe.
     async fn master(&self) -> Option<Descriptor> {
-        let TaskOptions { link, may_link, .. } = &self.options;
-        if !link.enabled || !may_link {
+        if !self.opened.state.links.options().enabled || !self.may_link {
             return None;
         }
         let role = self.directory.serves_role(WORKER, "worker_push_address");
@@ -169,13 +152,21 @@ impl LinkedTasks {
         let Self { opened, store, .. } = &self;
         let own = store.get(descriptor::KEY).await?.unwrap_or_default();
         let own = Descriptor::decode(own)?;
-        let TaskOptions {
-            link,
-            concurrency,
-            prefetch,
-            ..
-        } = self.options.clone();
+        let slots = &opened.state.slots;
+        if let Some(concurrency) = self.concurrency {
+            slots.begin_with(concurrency);
+        } else if slots.concurrency() == 0 {
+            slots.begin_with(1);
+        }
+        let (concurrency, prefetch) = (slots.concurrency(), self.prefetch);
+        slots.set_prefetch(prefetch);
+        let mut slots = slots.subscribe();
         let functions = listed(own.functions.iter());
+        if own.functions.is_empty() {
+            tracing::warn!(
+                "no tasks arrive, because the worker has no functions: name them with `MasterConnection::function`"
+            );
+        }
         let worker = LinkSettings {
             db_address: String::new(),
             weight: 0,
@@ -189,12 +180,11 @@ impl LinkedTasks {
         };
         let request = self.directory.request();
         let address = request.address();
-        let (link, tasks) = LinkClient::sharing(request, &opened.options, worker, link);
+        let options = opened.state.links.options().clone();
+        let (link, tasks) = LinkClient::sharing(request, &opened.options, worker, options);
         opened.state.streams.is_opening(self.stream, &link);
         link.set_task_limit(outlet.remaining() as u64);
         opened.state.report_link(Role::Master, Vec::new(), &link);
-        opened.state.slots.set_prefetch(prefetch);
-        let mut slots = opened.state.slots.subscribe();
         link.set_worker(Arc::downgrade(&opened.state));
         self.transport
             .send_replace(Some(WorkerTransport::Link(link.clone())));
@@ -308,8 +298,10 @@ impl Outbound for ResultConnection {
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
         let opened = PartContext::new(setup);
         let store = setup.store.clone();
-        let sockets = self.sockets.open(setup).await?;
-        let (directory, mut transport) = (self.directory, self.transport);
+        let directory = self.master.directory(setup.options).await?;
+        let sockets = PushConnection::to(self.master.push_to(&directory));
+        let sockets = sockets.open(setup).await?;
+        let mut transport = self.transport;
         Ok(Running::outbound(move |inlet, outlet| async move {
             let transport = transport.wait_for(Option::is_some).await;
             let Ok(Some(transport)) = transport.map(|transport| transport.clone()) else {
