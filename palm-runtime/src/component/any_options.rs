@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::settings::Settings;
 use crate::call_service::Layers;
 use crate::call_slots::Prefetch;
+use crate::component_state::host_name;
 use crate::discovery::ParsedAddress;
 use crate::executor::default_concurrency;
 use crate::failure::CallFailure;
@@ -112,8 +113,7 @@ impl std::fmt::Display for StreamSource {
 pub(super) fn worker_name(prefix: &str) -> String {
     static NAMES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
     let prefix = prefix.split('<').next().unwrap_or(prefix);
-    let host = gethostname::gethostname();
-    let (host, process) = (host.to_string_lossy(), std::process::id());
+    let (host, process) = (host_name(), std::process::id());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let count = names.entry(prefix.to_owned()).or_default();
     *count += 1;

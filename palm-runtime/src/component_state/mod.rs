@@ -39,7 +39,7 @@ pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub(crate) use operator_requests::OperatorRequestError;
 pub(crate) use redelivery::{OverdueTasks, PushedTasks};
 use reporter::OpenedConnection;
-pub(crate) use reporter::Reporter;
+pub(crate) use reporter::{Reporter, host_name};
 pub(crate) use streams::{FollowedStreams, StreamId};
 
 /// The state that the parts of a component share.

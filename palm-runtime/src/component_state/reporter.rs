@@ -96,7 +96,7 @@ impl Reporter {
         report.kind = self.kind.map(|it| it.to_string()).unwrap_or_default();
         report.version = env!("CARGO_PKG_VERSION").to_owned();
         report.pid = std::process::id();
-        report.host = host();
+        report.host = host_name();
         (report.started_at, report.uptime) = (self.started.0, clock::since(self.started.1));
         report.state = self.state(state);
         report.db_address.clone_from(&self.db_address);
@@ -146,7 +146,7 @@ impl Reporter {
             |counter: fn(&crate::report::Function) -> u64| functions.iter().map(counter).sum();
         let mut worker = Worker::new(component);
         worker.pid = std::process::id();
-        worker.host = host();
+        worker.host = host_name();
         env!("CARGO_PKG_VERSION").clone_into(&mut worker.version);
         (worker.started_at, worker.uptime) = (self.started.0, clock::since(self.started.1));
         worker.log_level = self.settings.log_level();
@@ -160,8 +160,10 @@ impl Reporter {
     }
 }
 
-fn host() -> String {
-    gethostname::gethostname().to_string_lossy().into_owned()
+/// Returns the name of this host; an empty one if the system has none.
+pub(crate) fn host_name() -> String {
+    let name = hostname::get().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 impl ComponentState {
