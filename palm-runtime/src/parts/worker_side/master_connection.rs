@@ -154,7 +154,7 @@ impl MasterConnection {
         }
     }
 
-    /// Sets the addresses at which the master pushes tasks and pulls results. With one of them there is no link.
+    /// Sets the addresses at which the master pushes tasks and pulls results. If one of them is set, no link is used.
     pub(crate) fn sockets(
         mut self,
         push_address: Option<ParsedAddress>,

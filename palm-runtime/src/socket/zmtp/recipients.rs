@@ -140,7 +140,7 @@ impl Recipients {
             },
             Self::ByTopic(subscribers) => {
                 let peers = subscribers.matching(&frames);
-                // Nobody else adds messages to these queues. Each full one notes that a message has found no capacity.
+                // Messages are only added while `self` is borrowed. Each full queue records that a message waits for it.
                 let full = peers.iter().filter(|it| !it.has_capacity(queue_len));
                 if full.count() > 0 {
                     return Err(TrySendError::Full(frames));
