@@ -10,8 +10,8 @@ use palm_runtime::socket::{
 use super::harness::check;
 use super::raw::{RawListener, RawPeer, command, greeting};
 use super::setup::{
-    IpcFolder, added, any_tcp, bind_again, change, fill, number, numbered, options, recv_numbers,
-    recv_one, soon, topics, unbound_tcp,
+    IpcFolder, STALLED, added, any_tcp, bind_again, change, fill, number, numbered, options,
+    recv_numbers, recv_one, soon, topics, unbound_tcp,
 };
 
 /// Addresses that are not bound.
@@ -381,5 +381,30 @@ fn messages_that_were_not_begun_go_to_the_next_peer() {
                 assert_eq!(number(&next.message().await[0]), expected);
             }
         }
+    });
+}
+
+/// A link begins anew with each connection, so messages of the last one would be out of place.
+#[test]
+fn messages_for_a_lost_connection_of_a_dealer_are_dropped() {
+    check(async {
+        let few = options(|options| options.queue_len(16));
+        let (listener, bound) = RawListener::bind(&any_tcp());
+        let dealer = Dealer::connect(&bound, &few).await.unwrap();
+        let stalled = listener.accept_as("ROUTER").await;
+        let message = |number| std::iter::once(numbered(number, 64 * 1024)).collect();
+        let mut count = 0;
+        while tokio::time::timeout(STALLED, dealer.send(message(count)))
+            .await
+            .is_ok()
+        {
+            count += 1;
+        }
+        drop(stalled);
+        let mut next = listener.accept_as("ROUTER").await;
+        soon("a message", dealer.send(message(count)))
+            .await
+            .unwrap();
+        assert_eq!(number(&next.message().await[0]), count);
     });
 }

@@ -33,7 +33,10 @@ pub(super) enum Recipients {
 pub(super) struct Rotation {
     peers: Vec<Arc<Peer>>,
     next: usize,
-    /// Messages of peers that left before they were encoded, for the next peer.
+    /// Whether messages that were not encoded when their peer left go to another one: those of a PUSH. Those of a DEALER
+    /// belong to its connection, after which a link begins anew.
+    keeps_unsent: bool,
+    /// Messages that are kept, for the next peer.
     unsent: Vec<Frames>,
 }
 
@@ -64,7 +67,10 @@ type Matching<'a> = SmallVec<[&'a Arc<Peer>; 4]>;
 impl Recipients {
     pub(super) fn new(kind: Kind) -> Self {
         match kind {
-            Kind::Push | Kind::Dealer => Self::InTurn(Rotation::default()),
+            Kind::Push | Kind::Dealer => Self::InTurn(Rotation {
+                keeps_unsent: kind == Kind::Push,
+                ..Rotation::default()
+            }),
             Kind::Router => Self::ByRoutingId(HashMap::new()),
             Kind::Publish => Self::ByTopic(Subscribers {
                 peers: HashMap::new(),
@@ -239,6 +245,9 @@ impl Rotation {
         self.peers.remove(position);
         if self.next > position {
             self.next -= 1;
+        }
+        if !self.keeps_unsent {
+            return;
         }
         let unsent = peer.take_unsent();
         match self.peers.get(self.next % self.peers.len().max(1)) {
