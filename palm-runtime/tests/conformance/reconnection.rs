@@ -384,7 +384,7 @@ fn messages_that_were_not_begun_go_to_the_next_peer() {
     });
 }
 
-/// A link begins anew with each connection, so messages of the last one would be out of place.
+/// A link starts each connection with an introduction, which older messages must not precede.
 #[test]
 fn messages_for_a_lost_connection_of_a_dealer_are_dropped() {
     check(async {

@@ -33,8 +33,8 @@ pub(super) enum Recipients {
 pub(super) struct Rotation {
     peers: Vec<Arc<Peer>>,
     next: usize,
-    /// Whether messages that were not encoded when their peer left go to another one: those of a PUSH. Those of a DEALER
-    /// belong to its connection, after which a link begins anew.
+    /// Whether messages that were not encoded when their peer left go to another one: those of a PUSH do. Those of a
+    /// DEALER are dropped, because a link starts each connection with an introduction.
     keeps_unsent: bool,
     /// Messages that are kept, for the next peer.
     unsent: Vec<Frames>,
