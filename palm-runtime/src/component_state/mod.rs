@@ -175,8 +175,8 @@ impl ComponentState {
         }
     }
 
-    /// Returns whether a legacy worker is connected. Cancel safe.
-    pub(crate) async fn any_legacy_worker(&self) -> bool {
+    /// Returns whether a legacy worker is connected.
+    pub(crate) fn any_legacy_worker(&self) -> bool {
         match self.workers.get() {
             Some(pushed_to) => pushed_to.any().unwrap_or(false),
             None => false,
@@ -189,11 +189,11 @@ impl ComponentState {
     pub(crate) async fn may_run(&self, task: &Bytes) -> bool {
         // Legacy workers register nothing.
         let has_workers = self.workers.get().is_some();
-        !has_workers || self.links.may_run(task).await || self.any_legacy_worker().await
+        !has_workers || self.links.may_run(task).await || self.any_legacy_worker()
     }
 
-    /// Returns whether a worker is connected. Cancel safe.
-    pub(crate) async fn any_worker(&self) -> Result<bool, SocketClosed> {
+    /// Returns whether a worker is connected.
+    pub(crate) fn any_worker(&self) -> Result<bool, SocketClosed> {
         if self.links.workers() > 0 {
             return Ok(true);
         }

@@ -355,7 +355,7 @@ async fn health(gateway: &Gateway) -> Response<Body> {
     let is_up = component.is_some() && !gateway.0.closed.is_cancelled();
     let has_workers = match component {
         Some(component) if component.state.workers.get().is_some() => {
-            component.state.any_worker().await.unwrap_or(false)
+            component.state.any_worker().unwrap_or(false)
         }
         _ => true,
     };

@@ -394,7 +394,7 @@ async fn forward(state: &ComponentState, request: &Bytes) -> Result<Bytes, Contr
             failure: None,
         },
         Err(UnansweredRequest { kind, mut reason }) => {
-            if kind == Kind::Unknown && state.any_legacy_worker().await {
+            if kind == Kind::Unknown && state.any_legacy_worker() {
                 reason.push_str(
                     "; workers without a link, such as pylm's, have no name here, and cannot be drained or configured",
                 );
@@ -452,7 +452,7 @@ impl LiveKeys for ComponentState {
             // The descriptor lists the current peers.
             Some(value) if key == descriptor::KEY => {
                 let followers = self.links.followers();
-                let unregistered_workers = self.any_legacy_worker().await;
+                let unregistered_workers = self.any_legacy_worker();
                 Some(descriptor::with_peers(
                     value,
                     followers,

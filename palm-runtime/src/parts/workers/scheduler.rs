@@ -72,7 +72,7 @@ impl TaskScheduler<'_> {
         stop.stopped().await;
         let mut since = clock::now();
         while clock::since(since) < WORKER_TIMEOUT {
-            if self.state.any_worker().await.unwrap_or(false) {
+            if self.state.any_worker().unwrap_or(false) {
                 since = clock::now();
             }
             tokio::time::sleep(INTERVAL).await;
@@ -322,7 +322,7 @@ impl TaskScheduler<'_> {
             }
             () = late => {
                 self.counters.count_error();
-                let failure = if self.state.any_worker().await? {
+                let failure = if self.state.any_worker()? {
                     CallFailure::late()
                 } else {
                     CallFailure::unavailable("no worker is connected".into())
