@@ -22,8 +22,8 @@ use crate::part::{
 ///
 /// A message that [is done](Message::is_done), such as the error of an earlier step, is sent on without the hook.
 ///
-/// In a worker ([`MasterConnection`](crate::parts::MasterConnection)), a task ends with its hook, and the messages that the hook
-/// emits are its results.
+/// In a worker ([`MasterConnection`](crate::parts::MasterConnection)), a task ends with its hook, and the messages that
+/// the hook emits are its results.
 ///
 /// A hook may emit any number of messages without affecting the completion of a job: clones of the message share its
 /// completion weight, and the remaining weight is sent after them.

@@ -15,8 +15,8 @@ use crate::socket::{SocketError, SocketOptions};
 ///
 /// Its two [parts](Self::parts) are those of every worker: a [`TaskConnection`], which receives tasks, and a
 /// [`ResultConnection`], which sends their results. What runs the tasks is up to the component: an
-/// [`Executor`](crate::Executor), a [`Handler`](crate::parts::Handler) as in the example, or another part of your own, which may
-/// pass them to a process in another language or to a device. Such an [`Outbound`](crate::part::Outbound) calls
+/// [`Executor`](crate::Executor), a [`Handler`](crate::parts::Handler) as in the example, or another part of your own,
+/// which may pass them to a process in another language or to a device. Such an [`Outbound`](crate::part::Outbound) calls
 /// [`Message::begin_task`](crate::Message::begin_task) before it runs a task, and
 /// [`Message::finish_task`](crate::Message::finish_task) before it sends the last result. Tasks are redelivered as those of
 /// other workers.
@@ -65,10 +65,7 @@ use crate::socket::{SocketError, SocketOptions};
 /// ```
 #[derive(Debug)]
 pub struct MasterConnection {
-    db_address: ParsedAddress,
-    directory: Option<Arc<Directory>>,
-    push_address: Option<ParsedAddress>,
-    pull_address: Option<ParsedAddress>,
+    master: MasterPeer,
     functions: Vec<FunctionInfo>,
     concurrency: Option<usize>,
     prefetch: Prefetch,
@@ -81,10 +78,12 @@ impl MasterConnection {
     /// for.
     pub fn connect(db_address: impl IntoAddress) -> Self {
         Self {
-            db_address: db_address.into_address(),
-            directory: None,
-            push_address: None,
-            pull_address: None,
+            master: MasterPeer {
+                db_address: db_address.into_address(),
+                directory: OnceCell::new(),
+                push_address: None,
+                pull_address: None,
+            },
             functions: Vec::new(),
             concurrency: None,
             prefetch: Prefetch::Measured,
@@ -93,7 +92,8 @@ impl MasterConnection {
 
     /// Adds a function that the component runs: `"measure"` is called as `devices.measure` at a master called `devices`.
     ///
-    /// The start fails if the name has a dot or white space. The master sends tasks of these functions, and of those of an [`Executor`](crate::Executor) in the component.
+    /// The start fails if the name has a dot or white space. The master sends tasks of these functions, and of those of an
+    /// [`Executor`](crate::Executor) in the component.
     #[must_use]
     pub fn function(mut self, name: impl Into<String>) -> Self {
         let mut function =
@@ -123,12 +123,7 @@ impl MasterConnection {
 
     /// Returns the part that receives tasks, and the one that results are routed to. Both have to be registered.
     pub fn parts(self) -> (TaskConnection, ResultConnection) {
-        let master = Arc::new(MasterPeer {
-            db_address: self.db_address,
-            directory: OnceCell::new_with(self.directory),
-            push_address: self.push_address,
-            pull_address: self.pull_address,
-        });
+        let master = Arc::new(self.master);
         let transport = watch::Sender::new(None);
         let results = ResultConnection {
             master: master.clone(),
@@ -144,14 +139,12 @@ impl MasterConnection {
         (tasks, results)
     }
 
-    /// Connects to the master of this directory.
+    /// Uses the directory of a master.
     pub(crate) fn to(directory: &Arc<Directory>, prefetch: Prefetch) -> Self {
-        let db_address = directory.request().address().clone();
-        Self {
-            directory: Some(directory.clone()),
-            prefetch,
-            ..Self::connect(db_address)
-        }
+        let mut connection = Self::connect(directory.request().address());
+        connection.master.directory = OnceCell::new_with(Some(directory.clone()));
+        connection.prefetch = prefetch;
+        connection
     }
 
     /// Sets the addresses at which the master pushes tasks and pulls results. If one of them is set, no link is used.
@@ -160,7 +153,8 @@ impl MasterConnection {
         push_address: Option<ParsedAddress>,
         pull_address: Option<ParsedAddress>,
     ) -> Self {
-        (self.push_address, self.pull_address) = (push_address, pull_address);
+        self.master.push_address = push_address;
+        self.master.pull_address = pull_address;
         self
     }
 }
