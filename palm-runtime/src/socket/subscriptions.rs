@@ -34,23 +34,14 @@ impl SubscriptionRequest {
         }
     }
 
-    /// The form in which it waits in the queue of a connection.
-    pub(super) fn into_frames(self) -> Frames {
+    /// Undoes [`from_message`](Self::from_message).
+    pub(super) fn into_message(self) -> Frames {
         let (kind, prefix) = match self {
-            Self::Subscribe(prefix) => (&[1], prefix),
-            Self::Cancel(prefix) => (&[0], prefix),
+            Self::Subscribe(prefix) => (1, prefix),
+            Self::Cancel(prefix) => (0, prefix),
         };
-        [Bytes::from_static(kind), prefix].into_iter().collect()
-    }
-
-    /// Undoes [`into_frames`](Self::into_frames).
-    pub(super) fn from_frames(frames: Frames) -> Option<Self> {
-        let mut frames = frames.into_iter();
-        let (kind, prefix) = (frames.next()?, frames.next()?);
-        Some(match kind[..] {
-            [1] => Self::Subscribe(prefix),
-            _ => Self::Cancel(prefix),
-        })
+        let frame: Bytes = std::iter::once(kind).chain(prefix).collect();
+        std::iter::once(frame).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use palm_runtime::socket::{Dealer, Publish, Pull, Push, Router, SocketOptions, Subscribe};
 
 use super::harness::{check, check_with_open_files};
+use super::publish_subscribe::published;
 use super::raw::{MORE, RawListener, RawPeer, command, frame, greeting, long_header, ready};
 use super::setup::{
     IpcFolder, added, any_tcp, change, numbered, options, publications, published_numbers,
@@ -392,14 +393,8 @@ fn a_subscriber_has_the_memory_limit_of_other_sockets() {
 #[test]
 fn a_peer_with_too_many_subscriptions_is_disconnected() {
     check(async {
-        let (mut publish, bound) = Publish::bind(&any_tcp(), &options(|options| options))
-            .await
-            .unwrap();
-        let mut subscribe = Subscribe::connect(&bound, &options(|options| options))
-            .await
-            .unwrap();
-        subscribe.subscribe("topic").await.unwrap();
-        assert_eq!(change(&mut publish).await, added("topic"));
+        let (mut publish, mut subscribe, bound) =
+            published(&any_tcp(), &options(|options| options), &["topic"]).await;
         let mut greedy = RawPeer::introduced(&bound, "SUB").await;
         // 75 MiB, of which a peer may have 51.
         let prefix = vec![1; 15_000];

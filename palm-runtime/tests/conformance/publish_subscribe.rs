@@ -13,7 +13,7 @@ use super::setup::{
 };
 
 /// A publisher and a subscriber of `topics`, once the publisher has received the subscriptions.
-async fn published(
+pub(crate) async fn published(
     address: &Address,
     options: &SocketOptions,
     topics: &[&'static str],

@@ -410,7 +410,7 @@ impl Connection<'_> {
         for frames in self.batch.drain(..) {
             if self.core.kind != Kind::Subscribe {
                 self.codec.send(frames.into_iter().skip(envelope))?;
-            } else if let Some(request) = SubscriptionRequest::from_frames(frames) {
+            } else if let Some(request) = SubscriptionRequest::from_message(&frames) {
                 self.codec.send_subscription(request)?;
             }
         }

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::pin;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc};
 
 use super::super::Address;
+use super::peer::lock;
 
 /// Bytes that a connection holds in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -33,8 +34,7 @@ pub(super) struct InprocListener {
 
 impl Drop for InprocListener {
     fn drop(&mut self) {
-        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.remove(&self.name);
+        lock(&LISTENERS).remove(&self.name);
     }
 }
 
@@ -44,7 +44,7 @@ impl InprocListener {
         let address = address.with_unused_name();
         let name = address.inproc_name().ok_or(io::ErrorKind::Unsupported)?;
         let (sender, streams) = mpsc::channel(BACKLOG);
-        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&LISTENERS);
         if listeners.contains_key(name) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -66,8 +66,7 @@ impl InprocListener {
 }
 
 fn listener(name: &str) -> Option<mpsc::Sender<DuplexStream>> {
-    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
-    listeners.get(name).cloned()
+    lock(&LISTENERS).get(name).cloned()
 }
 
 /// Connects to a name once it is bound. Cancel safe.

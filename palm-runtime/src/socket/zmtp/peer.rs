@@ -44,7 +44,7 @@ struct Outbox {
     is_closing: bool,
 }
 
-/// Why a peer may not send messages after its handshake.
+/// Why a peer may not send messages after its handshake, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejected {
     #[error("the socket is closed")]

@@ -103,7 +103,7 @@ impl Recipients {
             }
             Self::Publishers(publishers) => {
                 for prefix in &publishers.subscribed {
-                    peer.queue_any(SubscriptionRequest::Subscribe(prefix.clone()).into_frames());
+                    peer.queue_any(SubscriptionRequest::Subscribe(prefix.clone()).into_message());
                 }
                 publishers.peers.push(peer.clone());
             }
@@ -200,7 +200,7 @@ impl Recipients {
         }
         for peer in peers {
             if peer
-                .queue(request.clone().into_frames(), queue_len)
+                .queue(request.clone().into_message(), queue_len)
                 .is_err()
             {
                 peer.closed.cancel();

@@ -79,7 +79,8 @@ pub(super) enum ZmtpError {
 pub(super) enum Step {
     /// The handshake is complete. The peer has chosen this routing id, or none.
     Introduced(Bytes),
-    /// There are [messages](Codec::take_messages) or [requests](Codec::take_subscription_requests). The last message has used the memory beyond the allowance, if any.
+    /// There are [messages](Codec::take_messages) or [requests](Codec::take_subscription_requests). The last message has
+    /// used the memory beyond the allowance, if any.
     Messages,
     /// The message that is being received needs this much memory in total.
     NeedsMemory(usize),
