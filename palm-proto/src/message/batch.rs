@@ -13,19 +13,11 @@ pub const MAX_SMALL_BYTES: usize = 4096;
 /// Largest batch. A message that is kept keeps the memory of its whole batch.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024;
 
-/// Which messages may be in one batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchScope {
-    /// Those with the same `client`: the messages of one job.
-    Call,
-    /// Those of the same client (see [`client_id`](super::client_id)), also of several calls.
-    Client,
-}
-
 /// One message, or several in contiguous memory.
 ///
-/// Several messages have the same client, `stage` and `function`. Each has an id, and none has an error or the end of
-/// a call. A component therefore routes a batch by its first message. Cloning and splitting share the memory.
+/// Several messages are of the same client (see [`client_id`](super::client_id)), though of several calls perhaps, with
+/// the same `stage` and `function`. Each has an id, and none has an error or the end of a call. A component therefore
+/// routes a batch by its first message. Cloning and splitting share the memory.
 #[derive(Debug, Clone)]
 pub struct Batch {
     frame: Bytes,
@@ -169,7 +161,7 @@ impl Eq for Batch {}
 pub struct BatchBuilder {
     memory: BytesMut,
     sizes: Vec<u32>,
-    /// The first message of the batch.
+    /// The first message of the batch, as it was added.
     head: Option<Message>,
 }
 
@@ -225,37 +217,44 @@ impl BatchBuilder {
     }
 
     /// Adds a message if it has the route of the batch and the batch has capacity. Returns the message otherwise.
-    pub fn join(
-        &mut self,
-        message: Message,
-        most: usize,
-        scope: BatchScope,
-    ) -> Result<(), Message> {
-        let content = message.0.content();
-        let len = content.encoded_len();
+    pub fn join(&mut self, message: Message, most: usize) -> Result<(), Message> {
+        self.join_at(message.stage(), message, most)
+    }
+
+    /// [`join`](Self::join), and changes the stage of the message to `stage` in the batch. All messages of a batch are
+    /// added by the same method, with the same `stage`.
+    pub fn join_at(&mut self, stage: i64, message: Message, most: usize) -> Result<(), Message> {
+        let fields = &*message.0;
+        let content = (fields.changed || fields.stage != stage).then(|| Content {
+            stage,
+            ..fields.content()
+        });
+        let len = match &content {
+            Some(content) => content.encoded_len(),
+            None => fields.frame.len(),
+        };
         if !self.has_capacity(len, most) {
             return Err(message);
         }
         match &self.head {
-            Some(head) if !may_share(head, &message, scope) => return Err(message),
+            Some(head) if !may_share(head, &message) => return Err(message),
             None if !message.may_be_batched() => return Err(message),
             _ => {}
         }
-        self.push(content, len);
+        match content {
+            Some(content) => self.push(content, len),
+            None => self.push_frame(&fields.frame),
+        }
         self.head.get_or_insert(message);
         Ok(())
     }
 }
 
 /// Returns whether `other` may be in one batch with `one`.
-fn may_share(one: &Message, other: &Message, scope: BatchScope) -> bool {
+fn may_share(one: &Message, other: &Message) -> bool {
     let (one, other) = (&*one.0, &*other.0);
     let (client, others) = (one.bytes(&one.client), other.bytes(&other.client));
-    let is_same = match scope {
-        BatchScope::Call => client == others,
-        BatchScope::Client => client_id(client) == client_id(others),
-    };
-    is_same
+    (client == others || client_id(client) == client_id(others))
         && one.stage == other.stage
         && one.bytes(&one.function) == other.bytes(&other.function)
         && !other.bytes(&other.cache).is_empty()
@@ -324,7 +323,7 @@ mod tests {
         assert!(builder.take().is_none());
         let mut message = Message::new("a.b", "x");
         message.ensure_id();
-        builder.join(message, 9, BatchScope::Call).unwrap();
+        builder.join(message, 9).unwrap();
         assert!(builder.take().is_some() && builder.take().is_none());
     }
 
@@ -337,7 +336,7 @@ mod tests {
         without_id.set_cache("");
         for message in [done, without_id] {
             let mut builder = BatchBuilder::default();
-            assert!(builder.join(message, 9, BatchScope::Call).is_err());
+            assert!(builder.join(message, 9).is_err());
             assert!(builder.is_empty());
         }
     }
@@ -352,10 +351,8 @@ mod tests {
         };
         let joins = |second: Message| {
             let mut builder = BatchBuilder::default();
-            builder
-                .join(message("a.b", "client"), 9, BatchScope::Call)
-                .unwrap();
-            let joins = builder.join(second, 9, BatchScope::Call).is_ok();
+            builder.join(message("a.b", "client"), 9).unwrap();
+            let joins = builder.join(second, 9).is_ok();
             let batch = builder.take().unwrap();
             assert_eq!(batch.len(), 1 + usize::from(joins));
             for frame in batch.frames() {
@@ -382,14 +379,14 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_one_client_share_a_batch_if_the_scope_is_the_client() {
+    fn calls_of_one_client_share_a_batch() {
         let joins = |first: &'static str, second: &'static str| {
             let mut builder = BatchBuilder::default();
             let joined = [first, second].map(|client| {
                 let mut message = Message::new("a.b", "x");
                 message.set_client(client);
                 message.ensure_id();
-                builder.join(message, 9, BatchScope::Client).is_ok()
+                builder.join(message, 9).is_ok()
             });
             joined == [true; 2]
         };
@@ -404,11 +401,33 @@ mod tests {
         let mut builder = BatchBuilder::default();
         let mut message = Message::new("a.b", vec![0; MAX_SMALL_BYTES - 100]);
         message.ensure_id();
-        while builder.join(message.clone(), 100, BatchScope::Call).is_ok() {}
+        while builder.join(message.clone(), 100).is_ok() {}
         let most = MAX_BATCH_BYTES / MAX_SMALL_BYTES;
         assert!((most..=most + 1).contains(&builder.len()));
         assert!(builder.take().unwrap().bytes() <= MAX_BATCH_BYTES);
-        assert!(builder.join(message.clone(), 1, BatchScope::Call).is_ok());
-        assert!(builder.join(message, 1, BatchScope::Call).is_err());
+        assert!(builder.join(message.clone(), 1).is_ok());
+        assert!(builder.join(message, 1).is_err());
+    }
+
+    #[test]
+    fn messages_of_a_batch_advance_to_the_next_step_together() {
+        let at = |stage| {
+            let mut message = Message::new("a.b c.d", "x");
+            message.set_client("client/1");
+            message.set_cache("id");
+            message.set_stage(stage);
+            Message::decode(message.into_frame()).unwrap()
+        };
+        let mut builder = BatchBuilder::default();
+        for _ in 0..2 {
+            builder.join_at(1, at(0), 9).unwrap();
+        }
+        assert!(builder.join_at(2, at(1), 9).is_err());
+        let batch = builder.take().unwrap();
+        let messages: Vec<_> = batch
+            .frames()
+            .map(|it| Message::decode(it).unwrap())
+            .collect();
+        assert_eq!(messages, [at(1), at(1)]);
     }
 }

@@ -33,7 +33,7 @@ mod trace;
 #[allow(missing_docs)]
 mod wire_format;
 
-pub use batch::{Batch, BatchBuilder, BatchScope, BatchSizes, MAX_BATCH_BYTES, MAX_SMALL_BYTES};
+pub use batch::{Batch, BatchBuilder, BatchSizes, MAX_BATCH_BYTES, MAX_SMALL_BYTES};
 pub use codec::DecodeError;
 pub use codec::{Answered, Content, answer, steps};
 pub use deadline::Deadline;

@@ -30,9 +30,9 @@ use bytes::Bytes;
 use super::framing::{PackedFrames, pack, unpack};
 use super::header;
 use crate::budget::Capacity;
+use crate::message::Batch;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkRequest, LinkWelcome};
-use crate::message::{Batch, BatchScope};
 use crate::report::Durations;
 
 pub use inbox::CreditWindow;
@@ -60,14 +60,12 @@ pub const REQUESTS_VERSION: u32 = 6;
 /// The first version in which workers return tasks that they will not run.
 pub const RETURNS_VERSION: u32 = 3;
 
-/// The first version in which a batch may have messages of several calls of one client.
-const CLIENT_BATCHES_VERSION: u32 = 4;
-
 /// The first version in which a header with `alive` is a sign of life.
 pub const LIVENESS_VERSION: u32 = 3;
 
-/// The first version in which several messages travel as one batch.
-const BATCHES_VERSION: u32 = 2;
+/// The first version in which a batch may have messages of several calls of one client. Peers of version 2 and 3 accept
+/// batches too, but only of one call each.
+const BATCHES_VERSION: u32 = 4;
 
 /// An event that a session reports to its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -303,15 +301,6 @@ impl Session {
     #[inline]
     pub fn version(&self) -> u32 {
         VERSION.min(self.peer_version)
-    }
-
-    /// Returns which messages may share a batch.
-    #[inline]
-    pub fn batch_scope(&self) -> BatchScope {
-        match self.version() >= CLIENT_BATCHES_VERSION {
-            true => BatchScope::Client,
-            false => BatchScope::Call,
-        }
     }
 
     /// Returns the number that identifies the run of the accepting component; 0 if unknown.

@@ -303,9 +303,12 @@ fn header_of_batches(version: u32) -> (Vec<u64>, Vec<u64>) {
 }
 
 #[test]
-fn batches_are_split_for_peers_of_version_1() {
-    assert_eq!(header_of_batches(2), (vec![0, 6], vec![3, 3]));
-    assert_eq!(header_of_batches(1), (vec![0, 2, 4, 6, 8, 10], vec![]));
+fn batches_are_split_for_peers_of_version_3_and_earlier() {
+    assert_eq!(header_of_batches(4), (vec![0, 6], vec![3, 3]));
+    for version in 1..=3 {
+        let tags = vec![0, 2, 4, 6, 8, 10];
+        assert_eq!(header_of_batches(version), (tags, vec![]));
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ use crate::clock;
 use crate::link::{header, is_header};
 use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, LinkReceipt};
 use crate::message::proto::LinkHello;
-use crate::message::{Batch, BatchScope, Message};
+use crate::message::{Batch, Message};
 use crate::report::{Backlog, Edge, EdgeState};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, Request, SocketClosed, SocketError, SocketOptions,
@@ -509,7 +509,6 @@ impl LinkClient {
         let mut ended = 0;
         let mut returned = Vec::new();
         let mut items = Vec::new();
-        let scope = state.session.batch_scope();
         for mut result in results {
             let (tag, is_last) = match result.take_task().map(Lease::submit) {
                 // The master accepts only results of tasks that it has assigned.
@@ -532,7 +531,7 @@ impl LinkClient {
                     (task.tag, false)
                 }
             };
-            batcher.add((tag, is_last), result, scope, &mut items);
+            batcher.add((tag, is_last), result, &mut items);
         }
         items.extend(batcher.take());
         let bytes = items.iter().map(|item| item.batch.bytes()).sum();
@@ -987,12 +986,11 @@ impl ClientState {
 
     /// Adds the message of a call to the batch of the next flush.
     fn add_call(&mut self, resend: ResendPolicy, function: &str, frame: Bytes, now: Instant) {
-        let has_scope = self.session.batch_scope() == BatchScope::Client;
-        if has_scope && self.calls.add(resend, function, &frame) {
+        if self.calls.add(resend, function, &frame) {
             return;
         }
         self.submit_calls(now);
-        if !has_scope || !self.calls.add(resend, function, &frame) {
+        if !self.calls.add(resend, function, &frame) {
             self.send_or_keep(TaggedBatch::from_batch(resend.tag(), 0, frame.into()), now);
         }
     }

@@ -1,7 +1,7 @@
 //! Batches of a worker's results: consecutive last results travel to the master as one.
 
 use crate::link::session::{TASK_TAG_STEP, TaggedBatch};
-use crate::message::{BatchBuilder, BatchScope, FramePool, Message};
+use crate::message::{BatchBuilder, FramePool, Message};
 
 /// Maximum number of results in a batch.
 const MAX_BATCH_RESULTS: usize = 256;
@@ -23,12 +23,11 @@ impl ResultBatcher {
         &mut self,
         (tag, is_last): (u64, bool),
         result: Message,
-        scope: BatchScope,
         out: &mut Vec<TaggedBatch>,
     ) {
         let next = self.tag + TASK_TAG_STEP * self.builder.len() as u64;
         let result = if is_last && tag == next {
-            self.join(tag, result, scope)
+            self.join(tag, result)
         } else {
             Err(result)
         };
@@ -37,7 +36,7 @@ impl ResultBatcher {
         };
         out.extend(self.take());
         let result = if is_last {
-            self.join(tag, result, scope)
+            self.join(tag, result)
         } else {
             Err(result)
         };
@@ -47,9 +46,9 @@ impl ResultBatcher {
         }
     }
 
-    fn join(&mut self, tag: u64, result: Message, scope: BatchScope) -> Result<(), Message> {
+    fn join(&mut self, tag: u64, result: Message) -> Result<(), Message> {
         let is_first = self.builder.is_empty();
-        self.builder.join(result, MAX_BATCH_RESULTS, scope)?;
+        self.builder.join(result, MAX_BATCH_RESULTS)?;
         if is_first {
             self.tag = tag;
         }

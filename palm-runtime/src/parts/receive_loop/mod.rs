@@ -690,9 +690,7 @@ mod tests {
             let mut message = Message::new("a.b", vec![number]);
             message.set_client("1");
             message.ensure_id();
-            builder
-                .join(message, 100, crate::message::BatchScope::Call)
-                .unwrap();
+            builder.join(message, 100).unwrap();
         }
         running.script.put([SourceEvent::Messages {
             batch: builder.take().unwrap(),
