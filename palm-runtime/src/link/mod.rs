@@ -16,6 +16,7 @@ pub use options::LinkOptions;
 pub(crate) use palm_proto::link::dispatch;
 pub(crate) use palm_proto::link::header::is_header;
 pub(crate) use palm_proto::link::session::WORKER_CONTROL_VERSION;
+pub(crate) use palm_proto::link::subscriptions::client_of;
 pub(crate) use palm_proto::link::subscriptions::{
     CANCEL_TOPIC, LinkPublication, Subscription, SubscriptionEvent,
 };

@@ -7,10 +7,10 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::pending::Retention;
+use super::pending::{Publication, Retention};
 use super::publisher::Publisher;
 use crate::function::has_next_step;
-use crate::link::{CANCEL_TOPIC, LinkPublication, Subscription};
+use crate::link::{CANCEL_TOPIC, LinkPublication, Subscription, client_of};
 use crate::message::Message;
 use crate::socket::SocketClosed;
 
@@ -26,15 +26,17 @@ impl Publisher {
 
     /// Sends the collected deliveries over links, and waits until subscribers have capacity: backpressure.
     pub(super) async fn deliver(&mut self) {
-        while !self.linked.is_empty() {
-            self.component_state.links.publish(&mut self.linked);
+        while self.linked.len() > 0 {
+            let publications = self.linked.publications();
+            self.component_state.links.publish(publications);
             // The subscribers of the remaining deliveries are lost. Keeping them may drop other publications, whose
             // errors are sent over links again; hence the loop.
-            for LinkPublication { topic, batch } in std::mem::take(&mut self.linked) {
+            let undeliverable = std::mem::take(publications);
+            if !undeliverable.is_empty() {
                 self.direct_topic = None;
-                for frame in batch.frames() {
-                    self.add_pending(topic.clone(), frame, Retention::Full);
-                }
+            }
+            for (topic, frame) in undeliverable.into_iter().flat_map(each) {
+                self.add_pending(topic, frame, Retention::Full);
             }
             self.component_state.links.wait_for_capacity().await;
         }
@@ -91,8 +93,7 @@ impl Publisher {
     pub(super) async fn publish_cancellations(&mut self, list: Bytes) -> Result<(), SocketClosed> {
         let topic = str::from_utf8(CANCEL_TOPIC).expect("it is text");
         if self.has_subscriber(topic) {
-            let (topic, batch) = (topic.into(), list.clone().into());
-            self.linked.push(LinkPublication { topic, batch });
+            self.linked.push(topic.into(), list.clone().into());
         }
         if !self.publish.is_subscribed(CANCEL_TOPIC) {
             return Ok(());
@@ -104,14 +105,53 @@ impl Publisher {
     /// Drops the backlog of a subscriber that was disconnected.
     pub(super) fn undelivered(&mut self, deliveries: Vec<LinkPublication>) {
         let mut dropped = Vec::new();
-        for LinkPublication { topic, batch } in deliveries {
-            if !self.publish.is_subscribed(topic.as_bytes()) {
-                let frames = batch.frames();
-                dropped.extend(frames.map(|frame| (topic.clone(), frame)));
+        for publication in deliveries {
+            if !self.publish.is_subscribed(publication.topic.as_bytes()) {
+                dropped.extend(each(publication));
             }
         }
         // `drop_pending` pops them from the end.
         dropped.reverse();
         self.drop_pending(dropped);
+    }
+}
+
+/// Returns each message of a publication with its topic. A batch may have messages of several calls of one client, and
+/// has the topic of the first.
+fn each(LinkPublication { topic, batch }: LinkPublication) -> impl Iterator<Item = Publication> {
+    let has_several = batch.len() > 1;
+    batch.frames().map(move |frame| {
+        let message = has_several.then(|| Message::decode(frame.clone()).ok());
+        let own = message.flatten().map(|message| message.client_topic());
+        let own = own.filter(|own| client_of(own) == client_of(&topic));
+        (own.unwrap_or_else(|| topic.clone()), frame)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::BatchBuilder;
+
+    fn topics(topic: &'static str, clients: [&'static str; 2]) -> Vec<ByteString> {
+        let mut builder = BatchBuilder::default();
+        for client in clients {
+            let mut message = Message::new("a.b c.d", "x");
+            message.set_client(client);
+            message.ensure_id();
+            builder.join(message, 2).unwrap();
+        }
+        let batch = builder.take().unwrap();
+        let topic = topic.into();
+        each(LinkPublication { topic, batch })
+            .map(|(topic, _)| topic)
+            .collect()
+    }
+
+    #[test]
+    fn each_message_of_a_batch_has_the_topic_of_its_call() {
+        let calls = ["client/1", "client/2"];
+        assert_eq!(topics("client/1", calls), calls);
+        assert_eq!(topics("step", calls), ["step", "step"]);
     }
 }

@@ -3,8 +3,8 @@
 //! Messages enter by [`Publisher::publish_message`]. With hooks (`hooks`) they pass [`gather`](Publisher::gather),
 //! [`publish_one`](Publisher::publish_one), then [`send`](Publisher::send) and [`publish`](Publisher::publish). Without
 //! hooks [`try_send_direct`](Publisher::try_send_direct) is the fast path for consecutive messages to one topic
-//! ([`DirectTopic`]), and a batch to one client is published whole. Both collect what is sent over links, and
-//! [`deliver`](Publisher::deliver) (`links`) sends it.
+//! ([`DirectTopic`]), and a batch to one client is published whole. Both collect what is sent over links in a
+//! [`LinkQueue`], and [`deliver`](Publisher::deliver) (`links`) sends it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::legacy::{ResendBuffer, STALE_TIMEOUT, StaleSubscriptions};
+use super::link_queue::LinkQueue;
 use super::pending::{PendingPublications, Retention};
 use crate::clock;
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
-use crate::link::LinkPublication;
 use crate::message::{Batch, FramePool, Message};
 use crate::method::Hooks;
 use crate::metrics::PartCounters;
@@ -74,7 +74,7 @@ pub(super) struct Publisher {
     /// Whether this part publishes over links.
     pub(super) links: bool,
     /// The deliveries of the current turn over links.
-    pub(super) linked: Vec<LinkPublication>,
+    pub(super) linked: LinkQueue,
     /// The topic of the last message, if the next message to it may use the fast path. Reset whenever subscriptions
     /// or pending publications change.
     pub(super) direct_topic: Option<DirectTopic>,
@@ -99,6 +99,19 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    /// Publishes one message, and answers the part that sent it.
+    pub(super) async fn publish_envelope(
+        &mut self,
+        envelope: Envelope,
+    ) -> Result<(), SocketClosed> {
+        let gathers = envelope.gathers;
+        let message = envelope.answer(Bytes::new());
+        match gathers {
+            true => self.publish_message(message).await,
+            false => self.publish_one(message).await,
+        }
+    }
+
     /// Runs the hooks on a message and publishes it.
     pub(super) async fn publish_message(&mut self, message: Message) -> Result<(), SocketClosed> {
         if self.hooks.is_some() {
@@ -127,8 +140,7 @@ impl Publisher {
             return false;
         }
         self.counters.count(batch.len(), batch.bytes());
-        let batch = Batch::clone(batch);
-        self.linked.push(LinkPublication { topic, batch });
+        self.linked.push(topic, Batch::clone(batch));
         true
     }
 
@@ -158,17 +170,36 @@ impl Publisher {
 
     /// Publishes a message on the fast path if possible.
     pub(super) fn try_send_direct(&mut self, message: Message) -> Result<DirectSend, SocketClosed> {
-        let (topic, message) = self.default_topic(message);
-        let is_client = topic == message.client();
-        let Some(direct) = self.direct_topic(&topic, is_client) else {
-            return Ok(DirectSend::Other(topic, message));
+        // Messages of the batch before have the topic that was found for its first message.
+        let continued = match &self.direct_topic {
+            Some(_) if !self.pending.contains(message.client()) => {
+                self.linked.continue_batch(message)
+            }
+            _ => Err(message),
+        };
+        let Err(message) = continued else {
+            return Ok(DirectSend::Sent);
+        };
+        let goes_on = self.goes_on(&message);
+        let topic = self.topic_of(&message, goes_on);
+        let Some(direct) = self.direct_topic(&topic, !goes_on) else {
+            return Ok(DirectSend::Other(topic, advanced(message, goes_on)));
         };
         let (over_links, over_socket) = (direct.over_links, direct.over_socket);
+        let begun = match over_socket {
+            true => Err(message),
+            false => self
+                .linked
+                .begin_batch(topic.clone(), i64::from(goes_on), message),
+        };
+        let Err(message) = begun else {
+            return Ok(DirectSend::Sent);
+        };
+        let message = advanced(message, goes_on);
         let frame = message.into_frame_in(&mut self.memory);
         self.counters.count(1, frame.len());
         if over_links {
-            let (topic, batch) = (topic.clone(), frame.clone().into());
-            self.linked.push(LinkPublication { topic, batch });
+            self.linked.push(topic.clone(), frame.clone().into());
         }
         if !over_socket {
             return Ok(DirectSend::Sent);
@@ -197,20 +228,28 @@ impl Publisher {
         self.links && self.component_state.links.has_client(message.client())
     }
 
-    pub(super) fn default_topic(&self, mut message: Message) -> (ByteString, Message) {
-        let goes_on = self.may_have_followers(&message)
+    /// Returns whether a message is published to followers, one step further.
+    fn goes_on(&self, message: &Message) -> bool {
+        self.may_have_followers(message)
             && if message.has_next_step() {
                 // An error or end has no use for the next step, and is sent to the client if it can be reached here.
-                self.was_followed || !message.is_done() || !self.can_answer(&message)
+                self.was_followed || !message.is_done() || !self.can_answer(message)
             } else {
-                !self.has_client(&message)
-            };
-        if goes_on {
-            message.set_stage(message.stage().saturating_add(1));
-            (self.name.clone(), message)
-        } else {
-            (self.client_topic(&message), message)
+                !self.has_client(message)
+            }
+    }
+
+    fn topic_of(&self, message: &Message, goes_on: bool) -> ByteString {
+        match goes_on {
+            true => self.name.clone(),
+            false => self.client_topic(message),
         }
+    }
+
+    /// Returns the topic of a message, and the message as it is published.
+    pub(super) fn default_topic(&self, message: Message) -> (ByteString, Message) {
+        let goes_on = self.goes_on(&message);
+        (self.topic_of(&message, goes_on), advanced(message, goes_on))
     }
 
     /// Returns the topic of a message to its client.
@@ -273,10 +312,7 @@ impl Publisher {
                 .record_answer(clock::now(), &topic, recipients, caller_generation);
         }
         if self.has_subscriber(&topic) {
-            self.linked.push(LinkPublication {
-                topic: topic.clone(),
-                batch: frame.clone().into(),
-            });
+            self.linked.push(topic.clone(), frame.clone().into());
             if self.linked.len() >= BATCH {
                 self.deliver().await;
             }
@@ -286,4 +322,12 @@ impl Publisher {
         }
         self.publish.send(topic.into_bytes(), frame).await
     }
+}
+
+/// Returns a message one step further if it goes on to followers.
+fn advanced(mut message: Message, goes_on: bool) -> Message {
+    if goes_on {
+        message.set_stage(message.stage().saturating_add(1));
+    }
+    message
 }

@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::legacy::{ResendBuffer, StaleSubscriptions};
+use super::link_queue::LinkQueue;
 use super::pending::{PendingLimits, PendingPublications};
 use super::publisher::{Publisher, UnfollowedMessages};
 use crate::component_state::ComponentState;
@@ -189,7 +189,7 @@ impl AnyPubService {
         let mut followed = opened.followed;
         let mut publisher = Publisher {
             links: followed.is_some(),
-            linked: Vec::new(),
+            linked: LinkQueue::new(opened.counters.clone()),
             direct_topic: None,
             awaiting_ready: Vec::new(),
             memory: FramePool::default(),
@@ -252,16 +252,13 @@ impl AnyPubService {
                     }
                     publisher.handle_subscriptions().await?;
                     for envelope in envelopes.drain(..) {
-                        if !publisher.send_batch(&envelope) {
+                        if envelope.batch.is_none() {
+                            // Most results: an envelope is not moved into a list of one.
+                            publisher.publish_envelope(envelope).await?;
+                        } else if !publisher.send_batch(&envelope) {
                             envelope.split_into(&mut each);
-                        }
-                        for envelope in each.drain(..) {
-                            let gathers = envelope.gathers;
-                            let message = envelope.answer(Bytes::new());
-                            if gathers {
-                                publisher.publish_message(message).await?;
-                            } else {
-                                publisher.publish_one(message).await?;
+                            for envelope in each.drain(..) {
+                                publisher.publish_envelope(envelope).await?;
                             }
                         }
                     }

@@ -11,7 +11,6 @@ use super::publisher::Publisher;
 use crate::clock;
 use crate::failure::CallFailure;
 use crate::function::has_next_step;
-use crate::link::LinkPublication;
 use crate::message::Message;
 use crate::socket::SocketClosed;
 
@@ -84,8 +83,7 @@ impl Publisher {
             unfollowed += 1;
             self.counters.count_error();
             if self.has_subscriber(&client) {
-                let (topic, batch) = (client, frame.into());
-                self.linked.push(LinkPublication { topic, batch });
+                self.linked.push(client, frame.into());
             } else if !self.publish.is_subscribed(client.as_bytes()) {
                 dropped.extend(
                     self.pending
