@@ -28,7 +28,7 @@ enum FoundFunction {
 
 impl CallLoop {
     /// Finds the function of a message, and prepares its call.
-    pub(super) fn begin(&mut self, envelope: Envelope, now: Instant) -> NextCall {
+    pub(super) fn begin(&mut self, envelope: Envelope, now: Instant) -> (StartedCall, NextCall) {
         let Envelope {
             message,
             flow,
@@ -61,16 +61,22 @@ impl CallLoop {
             // An earlier step failed or has no further results, so this step is skipped.
             let payload = started.header.payload().clone();
             started.is_over = true;
-            return NextCall::Done(Outcome::Payload(payload), started);
+            return (started, NextCall::Done(Outcome::Payload(payload)));
         }
         if self.sender.state.cancellations.concern(&started.header) || self.is_abandoned(&started) {
-            return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
+            return (
+                started,
+                NextCall::Done(Outcome::Failed(CallFailure::cancelled())),
+            );
         }
         started.completion.end = extensions.wants_end;
         started.completion.share = extensions.share;
         if let Some(deadline) = Deadline::from_extension(extensions.deadline) {
             if deadline.has_passed(clock::wall()) {
-                return NextCall::Done(Outcome::Failed(CallFailure::late()), started);
+                return (
+                    started,
+                    NextCall::Done(Outcome::Failed(CallFailure::late())),
+                );
             }
             started.deadline = Some(deadline);
         }
@@ -79,13 +85,16 @@ impl CallLoop {
             Ok(FoundFunction::Echo) => {
                 started.count(&self.sender, waited);
                 let payload = started.header.payload().clone();
-                return NextCall::Done(Outcome::Payload(payload), started);
+                return (started, NextCall::Done(Outcome::Payload(payload)));
             }
-            Err(failure) => return NextCall::Done(Outcome::Failed(failure), started),
+            Err(failure) => return (started, NextCall::Done(Outcome::Failed(failure))),
         };
         let info = &self.component.functions()[started.index];
         if info.at_most_once && !started.header.run_task_once() {
-            return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
+            return (
+                started,
+                NextCall::Done(Outcome::Failed(CallFailure::cancelled())),
+            );
         }
         started.count(&self.sender, waited);
         if let Some(trace) = extensions.trace {
@@ -102,10 +111,13 @@ impl CallLoop {
         });
         let emitter = match info.results {
             Results::One => None,
-            Results::Many => Some(self.emitter(&mut started)),
+            Results::Many => Some(Box::new(self.emitter(&mut started))),
         };
         let payload = started.header.payload().clone();
-        NextCall::Poll(Call::new(payload, context, emitter), started)
+        (
+            started,
+            NextCall::Poll(Call::new(payload, context, emitter)),
+        )
     }
 
     /// Returns whether the result can only be sent to a request that has ended.

@@ -67,15 +67,15 @@ pub struct Call {
     payload: Bytes,
     /// Set if [`FunctionInfo::takes_context`].
     context: Option<Context>,
-    /// Set if the function has [`Results::Many`].
-    results: Option<ResultEmitter>,
+    /// Set if the function has [`Results::Many`]. Boxed, because most calls have none and each is moved.
+    results: Option<Box<ResultEmitter>>,
 }
 
 impl Call {
     pub(crate) fn new(
         payload: Bytes,
         context: Option<Context>,
-        results: Option<ResultEmitter>,
+        results: Option<Box<ResultEmitter>>,
     ) -> Self {
         Self {
             payload,
@@ -85,7 +85,7 @@ impl Call {
     }
 
     /// Returns the payload, the context, and the sender of several results.
-    pub(crate) fn into_parts(self) -> (Bytes, Option<Context>, Option<ResultEmitter>) {
+    pub(crate) fn into_parts(self) -> (Bytes, Option<Context>, Option<Box<ResultEmitter>>) {
         (self.payload, self.context, self.results)
     }
 

@@ -29,13 +29,13 @@ struct MethodCall {
     has_many: bool,
     has_run: AtomicBool,
     /// The sender of results, if there may be several. Removed when the call ends.
-    results: Mutex<Option<ResultEmitter>>,
+    results: Mutex<Option<Box<ResultEmitter>>>,
     /// Cancelled once the call has ended.
     ended: CancellationToken,
 }
 
 impl MethodCall {
-    fn take_results(&self) -> Option<ResultEmitter> {
+    fn take_results(&self) -> Option<Box<ResultEmitter>> {
         let results = self.results.lock();
         results.unwrap_or_else(PoisonError::into_inner).take()
     }

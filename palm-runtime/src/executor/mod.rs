@@ -248,7 +248,7 @@ impl AnyExecutor {
             begun: 0,
             begun_bytes: 0,
             unsent: 0,
-            oldest: clock::now(),
+            flush_at: clock::now(),
             period_end: None,
         };
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use super::call_future::CallFuture;
-use super::callable::Methods;
+use super::callable::{Call, Methods};
 use super::layered::call_layered;
 use super::result::{CallResult, ResultSender};
 use super::started_call::{NextCall, StartedCall};
@@ -59,8 +59,8 @@ pub(super) struct CallLoop {
     pub(super) begun_bytes: usize,
     /// Calls that are over, of which some have results in `finished`.
     pub(super) unsent: usize,
-    /// Start of the call whose result is the first of them.
-    pub(super) oldest: Instant,
+    /// When `finished` is sent, unless it is empty.
+    pub(super) flush_at: Instant,
     /// When the period of the recent calls ends, once it is known.
     pub(super) period_end: Option<Instant>,
 }
@@ -87,7 +87,8 @@ impl CallLoop {
             pends = false;
             // The end of one call is the start of the next one, so that the clock is read once per call.
             let mut now = clock::now();
-            let (mut turn, mut begin) = (now, now);
+            let (mut begin, mut end) = (now, now + Pace::TARGET);
+            let mut turn_end = now + YIELD_INTERVAL;
             if calls.period_end.is_none_or(|end| now >= end) {
                 calls.period_end = Some(calls.sender.state.recent.end_period(now));
             }
@@ -99,8 +100,7 @@ impl CallLoop {
                     calls.unsent += 1;
                     continue;
                 }
-                let is_over = pace.is_over(now.duration_since(begin));
-                if handled > 0 && (is_over || !calls.has_slot(concurrency)) {
+                if handled > 0 && (now > end || !calls.has_slot(concurrency)) {
                     // Other clients get their turn before the rest.
                     calls.sender.counters.calls_passed_on(1 + envelopes.len());
                     inlet.restore(iter::once(envelope).chain(envelopes));
@@ -111,35 +111,21 @@ impl CallLoop {
                     calls.unsent += 1;
                     continue;
                 }
-                let (call, started) = match calls.begin(envelope, now) {
-                    NextCall::Poll(call, started) => (call, started),
-                    NextCall::Done(outcome, started) => {
-                        calls.complete(started, outcome, now).await;
-                        continue;
+                let (started, next) = calls.begin(envelope, now);
+                let polled = match next {
+                    NextCall::Done(outcome) => Poll::Ready(outcome),
+                    NextCall::Poll(call) => {
+                        let polled = calls.poll_first(&started, call, &mut future).await;
+                        now = clock::now();
+                        polled
                     }
                 };
-                let (component, index) = (calls.component.clone(), started.index);
-                match &calls.layers {
-                    None => component.call(index, call, &mut future),
-                    Some(layers) => {
-                        let message = &started.header;
-                        future.set(call_layered(layers, component, index, call, message));
-                    }
-                }
-                if calls.component.functions()[index].results == Results::Many {
-                    // Results of a stream are sent at once, after the results of earlier calls.
-                    calls.flush().await;
-                }
-                let method = calls.methods[started.index];
-                let span = started.span.as_deref().map(StepSpan::span);
-                let logged = CurrentCall::of(&started.header);
-                let polled = (method, span, logged.as_ref());
-                let polled = poll_once(polled, &mut calls.scope, &mut future);
-                match polled.await {
-                    Poll::Ready(outcome) => {
-                        now = clock::now();
-                        calls.complete(started, outcome, now).await;
-                    }
+                match polled {
+                    Poll::Ready(outcome) => match calls.add_result(started, outcome, now) {
+                        Some((started, outcome)) => calls.deliver_alone(started, outcome).await,
+                        None if calls.is_flush_due(now) => calls.flush().await,
+                        None => {}
+                    },
                     Poll::Pending => {
                         calls.flush().await;
                         calls.spawn_pending(started, std::mem::take(&mut future));
@@ -147,13 +133,14 @@ impl CallLoop {
                         now = clock::now();
                     }
                 }
-                if now.duration_since(turn) > YIELD_INTERVAL {
+                if now > turn_end {
                     calls.flush().await;
                     let paused = now;
                     tokio::task::yield_now().await;
                     now = clock::now();
-                    turn = now;
-                    begin += now.duration_since(paused);
+                    turn_end = now + YIELD_INTERVAL;
+                    let pause = now.duration_since(paused);
+                    (begin, end) = (begin + pause, end + pause);
                 }
             }
             pace.handled(taken, handled, now.duration_since(begin));
@@ -209,36 +196,78 @@ impl CallLoop {
         }
     }
 
-    /// Handles the result of a call that completed at its first poll, and delivers it when it is its turn.
-    async fn complete(&mut self, mut started: StartedCall, outcome: Outcome, now: Instant) {
+    /// Begins a call, and polls it once.
+    async fn poll_first(
+        &mut self,
+        started: &StartedCall,
+        call: Call,
+        future: &mut CallFuture,
+    ) -> Poll<Outcome> {
+        let (component, index) = (self.component.clone(), started.index);
+        match &self.layers {
+            None => component.call(index, call, future),
+            Some(layers) => {
+                future.set(call_layered(
+                    layers,
+                    component,
+                    index,
+                    call,
+                    &started.header,
+                ));
+            }
+        }
+        if self.component.functions()[index].results == Results::Many {
+            // Results of a stream are sent at once, after the results of earlier calls.
+            self.flush().await;
+        }
+        let span = started.span.as_deref().map(StepSpan::span);
+        let logged = CurrentCall::of(&started.header);
+        let polled = (self.methods[index], span, logged.as_ref());
+        poll_once(polled, &mut self.scope, future).await
+    }
+
+    /// Adds the result of a call that completed at its first poll to the next batch. Returns the call if it has to be
+    /// delivered by itself.
+    fn add_result(
+        &mut self,
+        mut started: StartedCall,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<(StartedCall, Outcome)> {
         drop(started.end.take());
         started.record_end(&self.sender, &outcome, now);
+        let waits = started.turn.before.is_some() || started.collected.is_some();
+        if waits || self.sender.outlet.block {
+            return Some((started, outcome));
+        }
+        self.unsent += 1;
+        let message = self.sender.message(CallResult {
+            message: started.header,
+            outcome,
+            feedback: started.feedback,
+            completion: started.completion,
+            is_last: true,
+        })?;
+        if self.finished.is_empty() {
+            self.flush_at = started.started_at + BATCH_DELAY;
+        }
+        let envelope = Envelope::new(message, started.flow, now);
+        self.finished.push(envelope);
+        None
+    }
+
+    fn is_flush_due(&self, now: Instant) -> bool {
+        !self.finished.is_empty() && now > self.flush_at
+    }
+
+    /// Delivers the result of a call that completed at its first poll when it is its turn.
+    async fn deliver_alone(&mut self, started: StartedCall, outcome: Outcome) {
+        self.flush().await;
         if started.turn.before.is_some() {
-            self.flush().await;
             self.spawn(started, std::future::ready((outcome, None)));
-        } else if started.collected.is_some() || self.sender.outlet.block {
-            self.flush().await;
+        } else {
             started.deliver(&self.sender, outcome).await;
             self.sender.counters.calls_passed_on(1);
-        } else {
-            self.unsent += 1;
-            let Some(message) = self.sender.message(CallResult {
-                message: started.header,
-                outcome,
-                feedback: started.feedback,
-                completion: started.completion,
-                is_last: true,
-            }) else {
-                return;
-            };
-            if self.finished.is_empty() {
-                self.oldest = started.started_at;
-            }
-            self.finished
-                .push(Envelope::new(message, started.flow, now));
-            if now.duration_since(self.oldest) > BATCH_DELAY {
-                self.flush().await;
-            }
         }
     }
 

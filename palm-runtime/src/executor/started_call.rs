@@ -133,7 +133,7 @@ impl DeliveryTurn {
 
 /// The start of a call, or its immediate outcome.
 pub(super) enum NextCall {
-    Poll(Call, StartedCall),
+    Poll(Call),
     /// The message calls `echo` or cannot be called.
-    Done(Outcome, StartedCall),
+    Done(Outcome),
 }

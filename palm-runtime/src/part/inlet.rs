@@ -80,7 +80,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    const TARGET: Duration = Duration::from_millis(1);
+    pub(crate) const TARGET: Duration = Duration::from_millis(1);
 
     /// Returns how many messages to receive.
     pub(crate) fn messages(&self) -> usize {
