@@ -244,7 +244,7 @@ impl AnyComponent {
         })
     }
 
-    pub(super) fn pipeline(self, methods: Arc<dyn Methods>) -> Composing {
+    pub(super) fn pipeline(mut self, methods: Arc<dyn Methods>) -> Composing {
         Box::pin(async move {
             self.check()?;
             let subscription = self.single_stream().await?;
@@ -255,7 +255,7 @@ impl AnyComponent {
         })
     }
 
-    pub(super) fn sink(self, methods: Arc<dyn Methods>) -> Composing {
+    pub(super) fn sink(mut self, methods: Arc<dyn Methods>) -> Composing {
         Box::pin(async move {
             self.check()?;
             let streams = self.streams().await?;
@@ -282,7 +282,7 @@ impl AnyComponent {
         })
     }
 
-    pub(super) fn hub(self) -> Composing {
+    pub(super) fn hub(mut self) -> Composing {
         Box::pin(async move {
             self.check()?;
             let subscription = self.single_stream().await?;
@@ -294,7 +294,7 @@ impl AnyComponent {
         })
     }
 
-    pub(super) fn worker(self, methods: Arc<dyn Methods>) -> Composing {
+    pub(super) fn worker(mut self, methods: Arc<dyn Methods>) -> Composing {
         /// Time for which a method waits for the cache of its master.
         const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -302,10 +302,10 @@ impl AnyComponent {
             self.check()?;
             let db_address = self.db_address()?;
             let id = new_id();
-            let directory =
-                Directory::connect(&db_address, &id, &self.options.settings.socket_options)
-                    .await
-                    .map_err(|source| self.address_error(source))?;
+            let sockets = self.options.settings.own_sockets();
+            let directory = Directory::connect(&db_address, &id, sockets)
+                .await
+                .map_err(|source| self.address_error(source))?;
             let connection = MasterConnection::to(&directory, self.options.prefetch);
             let (push_address, pull_address) =
                 (self.options.push_address, self.options.pull_address);
@@ -461,7 +461,8 @@ impl AnyComponent {
     }
 
     /// Returns the subscriptions of the component. [`check`](Self::check) has rejected invalid ones.
-    async fn streams(&self) -> std::result::Result<Vec<SubConnection>, StartError> {
+    async fn streams(&mut self) -> std::result::Result<Vec<SubConnection>, StartError> {
+        let sockets = self.options.settings.own_sockets().clone();
         let mut streams = Vec::new();
         for source in &self.options.sources {
             let address = source.address.get().clone();
@@ -475,8 +476,7 @@ impl AnyComponent {
                     SubConnection::connect(&address, topic.unwrap_or_default())
                 }
                 StreamAddress::Component(_) => {
-                    let options = &self.options.settings.socket_options;
-                    let directory = Directory::connect(&address, &new_id(), options)
+                    let directory = Directory::connect(&address, &new_id(), &sockets)
                         .await
                         .map_err(|source| self.address_error(source))?;
                     SubConnection::follow(directory, topic)
@@ -487,7 +487,7 @@ impl AnyComponent {
     }
 
     /// Returns the only subscription of the component.
-    async fn single_stream(&self) -> std::result::Result<SubConnection, StartError> {
+    async fn single_stream(&mut self) -> std::result::Result<SubConnection, StartError> {
         let mut streams = self.streams().await?;
         let stream = streams.pop().expect("there is a source, or an error");
         Ok(stream.announced("sub_address"))

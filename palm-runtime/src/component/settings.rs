@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cache::{ErasedStore, KeyValue, MemoryStore};
 #[cfg(feature = "monitor")]
 use crate::http::Listener;
+use crate::socket::{Kill, ReceiveBudget, SocketOptions};
 
 /// Passes the options that all components share to a rule of [`options!`](crate::options::options), which declares the
 /// struct here, and the methods of builders and templates there.
@@ -62,7 +63,23 @@ settings! {
         /// Where metrics and health are served, if the program or the environment says so.
         #[cfg_attr(not(feature = "monitor"), allow(dead_code, reason = "there is no monitor"))]
         monitor: MonitorAddress = MonitorAddress::default(),
+        /// Whether `socket_options` are those of the component alone.
+        has_own_sockets: bool = false,
     ]
+}
+
+impl Settings {
+    /// Returns the options of the component's sockets, with an order to kill and a budget of its own.
+    ///
+    /// A user may pass the same options to several components, so the first call replaces what they would share. It is
+    /// made when the component is started, or before that by the first connection that it opens.
+    pub(super) fn own_sockets(&mut self) -> &mut SocketOptions {
+        if !std::mem::replace(&mut self.has_own_sockets, true) {
+            self.socket_options.kill = Kill::default();
+            self.socket_options.receive_budget = ReceiveBudget::default();
+        }
+        &mut self.socket_options
+    }
 }
 
 /// The address of a monitor, as it was configured.

@@ -32,7 +32,7 @@ use crate::metrics::{ComponentCounters, PartCounters};
 use crate::network::{ExposedError, NetworkTrust};
 use crate::part::{AnyInboundHooks, OpenError, Setup, Stop};
 use crate::router;
-use crate::socket::{Kill, ReceiveBudget, SocketError};
+use crate::socket::SocketError;
 
 impl ServerTemplate {
     /// Starts the component, and runs it until SIGTERM, Ctrl-C, its limit of [`messages`](Self::messages) or an error.
@@ -146,12 +146,10 @@ impl ServerTemplate {
             cancellations: state.cancellations.clone(),
         });
 
-        // The options are a copy: a user may pass the same ones to several components.
-        let kill = Kill::default();
-        self.settings.socket_options.kill = kill.clone();
-        self.settings.socket_options.receive_budget = ReceiveBudget::default();
         let network = NetworkTrust::new(self.settings.trust_network);
-        self.settings.socket_options.network = Some(network.clone());
+        let sockets = self.settings.own_sockets();
+        sockets.network = Some(network.clone());
+        let kill = sockets.kill.clone();
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut described = Vec::new();
