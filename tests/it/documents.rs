@@ -816,8 +816,8 @@ fn wire_contract_states_the_numbers_of_the_program() {
                 session.time("RETRY_INTERVAL")
             ),
             format!(
-                "waits for {} before it publishes",
-                handshake.time("RESUBSCRIBE_DELAY")
+                "until all of its followers are back, but at most for {}",
+                handshake.time("RESUBSCRIBE_LIMIT")
             ),
             format!(
                 "{} after its connection was closed",

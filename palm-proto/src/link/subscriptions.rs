@@ -245,6 +245,8 @@ pub struct SubscriptionTable {
     /// Whether the component has a part that publishes.
     pub has_publisher: bool,
     pub subscribers: HashMap<PeerKey, Subscriber>,
+    /// How many of them are followers.
+    followers: usize,
     /// The subscribers of each topic, with the tag by which each peer recognises the topic.
     topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
     pub clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
@@ -277,6 +279,7 @@ impl SubscriptionTable {
             queued_bytes: 0,
             has_publisher: false,
             subscribers: HashMap::new(),
+            followers: 0,
             topics: HashMap::new(),
             clients: HashMap::new(),
             callers: HashMap::new(),
@@ -334,11 +337,17 @@ impl SubscriptionTable {
             let event = SubscriptionEvent::Subscribed(following.clone(), reservation);
             self.events.push(event);
         }
+        self.followers += usize::from(following.is_retained());
         let subscriber = Subscriber {
             following,
             ..Subscriber::default()
         };
         self.subscribers.insert(key, subscriber);
+    }
+
+    /// Returns how many peers follow the component: those for which publications are retained.
+    pub fn followers(&self) -> usize {
+        self.followers
     }
 
     /// Sets the origin of a peer that was added.
@@ -414,6 +423,7 @@ impl SubscriptionTable {
         if self.callers.get(&subscriber.origin.caller) == Some(&key) {
             self.callers.remove(&subscriber.origin.caller);
         }
+        self.followers -= usize::from(subscriber.following.is_retained());
         let Subscription { topics, client } = subscriber.following;
         for topic in topics {
             if let Some(keys) = self.topics.get_mut(&topic) {

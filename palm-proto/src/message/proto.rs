@@ -701,6 +701,9 @@ pub struct LinkHeader {
     /// How many tasks a worker runs at once, if it is not the number of its `hello` any more. 0: that number.
     #[prost(uint32, tag = "30")]
     pub concurrency: u32,
+    /// How many components follow the sender over links. Sent to clients and subscribers. 0: none, or unknown.
+    #[prost(uint32, tag = "31")]
+    pub followers: u32,
 }
 /// A request of an operator to a worker.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -761,6 +764,9 @@ pub struct LinkHello {
     /// How many tasks a worker runs at once. 0: unknown.
     #[prost(uint32, tag = "11")]
     pub concurrency: u32,
+    /// With `again`: the `followers` of the last header of the session that the component has forgotten.
+    #[prost(uint32, tag = "12")]
+    pub followers: u32,
 }
 /// Answers `hello`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -171,6 +171,9 @@ pub struct Session {
     is_finishing: bool,
     subscriptions_ready: bool,
     peer_subscriptions_ready: bool,
+    /// How many components follow this side, and the peer.
+    followers: u32,
+    peer_followers: u32,
     /// How many of this worker's tasks wait for other calls of its master, and how many of the peer's.
     lent_slots: u32,
     peer_lent_slots: u32,
@@ -244,6 +247,8 @@ impl Session {
             is_finishing: false,
             subscriptions_ready: false,
             peer_subscriptions_ready: false,
+            followers: 0,
+            peer_followers: 0,
             lent_slots: 0,
             peer_lent_slots: 0,
             concurrency: 0,
@@ -512,6 +517,21 @@ impl Session {
         self.due.notice |= !std::mem::replace(&mut self.subscriptions_ready, true);
     }
 
+    /// Sets how many components follow this side, which the next header tells the peer.
+    pub fn set_followers(&mut self, followers: usize) {
+        self.followers = u32::try_from(followers).unwrap_or(u32::MAX);
+    }
+
+    /// Returns how many components followed the peer when it sent its last header.
+    pub fn peer_followers(&self) -> u32 {
+        self.peer_followers
+    }
+
+    /// Sends a header with the flags of this side at once.
+    pub fn notify(&mut self) {
+        self.due.notice = true;
+    }
+
     /// Removes and returns the messages that were never sent.
     pub fn take_unsent(&mut self) -> VecDeque<TaggedBatch> {
         self.outbox.split_off(self.outbox.sent)
@@ -692,6 +712,9 @@ impl Session {
             events.push(SessionEvent::Report(header.report.clone()));
         }
         self.receive_requests(header, events);
+        if !header.closed {
+            self.peer_followers = header.followers;
+        }
         if header.in_place && !std::mem::replace(&mut self.peer_subscriptions_ready, true) {
             events.push(SessionEvent::SubscriptionsReady);
         }
@@ -817,6 +840,7 @@ impl Session {
             draining: self.is_draining,
             finished: self.is_finishing && self.outbox.is_transmitted(),
             in_place: self.subscriptions_ready,
+            followers: self.followers,
             lent: self.lent_slots,
             concurrency: self.concurrency,
             first_cancelled: self.cancelled.next_number(),

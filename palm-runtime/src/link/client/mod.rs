@@ -137,6 +137,10 @@ struct ClientState {
     retry_at: Option<Instant>,
     /// Whether any session was ever open.
     is_open: bool,
+    /// How many followers the peer had in the last session that said so.
+    peer_followers: u32,
+    /// Whether the end of a session was logged, and the next one is to be.
+    has_logged_end: bool,
     /// The last session whose peer does not handle registration and cancellation over the link; 0 if there was none.
     older_session: u64,
     events: Vec<SessionEvent>,
@@ -229,6 +233,8 @@ impl LinkClient {
                 is_lost: false,
                 retry_at: None,
                 is_open: false,
+                peer_followers: 0,
+                has_logged_end: false,
                 older_session: 0,
                 events: Vec::new(),
                 tasks: OpenTasks::default(),
@@ -746,8 +752,12 @@ impl LinkClient {
         state.task_limit = state.task_limit.saturating_sub(state.received_tasks);
         state.received_tasks = 0;
         let window = state.pace.window();
+        if state.session.peer_followers() > 0 {
+            state.peer_followers = state.session.peer_followers();
+        }
         let hello = LinkHello {
             again: state.is_open,
+            followers: state.peer_followers,
             concurrency: match self.hello.concurrency {
                 0 => 0,
                 _ => state.concurrency(),
@@ -795,6 +805,9 @@ impl LinkClient {
                 match event {
                     SessionEvent::Opened => {
                         state.is_open = true;
+                        if std::mem::take(&mut state.has_logged_end) {
+                            tracing::info!(address = %self.address, "the link is open again");
+                        }
                         self.refused.clear();
                         state.show_life();
                         if state.session.version() < WORKER_CONTROL_VERSION {
@@ -836,10 +849,12 @@ impl LinkClient {
                     SessionEvent::Finished => state.peer_finished = true,
                     SessionEvent::Forgotten => {
                         tracing::info!(address = %self.address, "the peer does not know the session: opening a new one");
+                        state.has_logged_end = true;
                         state.end_session(false, now);
                     }
                     SessionEvent::Closed { is_settled } => {
                         tracing::info!(address = %self.address, "the peer has closed the link");
+                        state.has_logged_end = true;
                         // Results for one run of a master mean nothing to the next one.
                         let is_settled = is_settled && self.hello.role != WORKER;
                         state.end_session(is_settled, now);

@@ -33,9 +33,42 @@ const SESSION_OVERHEAD: usize = 2048;
 /// An estimate of the memory that a worker's function occupies besides its bytes in the `hello`.
 const FUNCTION_OVERHEAD: usize = 64;
 
-/// How long a restarted component waits for its former subscribers before it publishes, so that none misses a message:
-/// twice the longest delay between two attempts to connect.
-const RESUBSCRIBE_DELAY: Duration = Duration::from_secs(2);
+/// How long a restarted component waits at most for its former followers before it publishes, so that none misses a
+/// message: twice the longest delay between two attempts to connect.
+pub(super) const RESUBSCRIBE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The wait of a restarted component for its former followers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resubscriptions {
+    pub(super) until: Instant,
+    /// How many followers the component had before, as far as a peer has told; 0 if none has.
+    followers: usize,
+    /// How many of them are back. A follower that is new, or was restarted too, is none of them.
+    returned: usize,
+}
+
+impl Resubscriptions {
+    /// Begins or continues the wait when a peer has returned, which says how many `followers` there were.
+    pub(super) fn returned(
+        waits: &mut Option<Self>,
+        followers: u32,
+        is_follower: bool,
+        now: Instant,
+    ) {
+        let waits = waits.get_or_insert(Self {
+            until: now + RESUBSCRIBE_LIMIT,
+            followers: 0,
+            returned: 0,
+        });
+        waits.followers = waits.followers.max(followers as usize);
+        waits.returned += usize::from(is_follower);
+    }
+
+    /// Returns whether followers have not returned, and may still do so.
+    pub(super) fn are_missing(self, now: Instant) -> bool {
+        self.until > now && (self.followers == 0 || self.returned < self.followers)
+    }
+}
 
 impl LinkServer {
     /// Resumes the session of a peer that introduces itself, or opens one.
@@ -150,9 +183,8 @@ impl LinkServer {
         );
         if hello.role != WORKER {
             if hello.again {
-                state
-                    .resubscriptions_end
-                    .get_or_insert(now + RESUBSCRIBE_DELAY);
+                let (waits, is_follower) = (&mut state.resubscriptions, following.is_retained());
+                Resubscriptions::returned(waits, hello.followers, is_follower, now);
             }
             if state.subscriptions_ready {
                 session.set_subscriptions_ready();
@@ -164,6 +196,8 @@ impl LinkServer {
                 session.submit(item, now);
             }
             state.subscriptions.add(key, following);
+            session.set_followers(state.subscriptions.followers());
+            self.progressed.notify_waiters();
             state
                 .subscriptions
                 .set_origin(key, PeerOrigin::from_hello(hello));

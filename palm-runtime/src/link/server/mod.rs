@@ -67,7 +67,7 @@ pub(crate) use requests::UnansweredRequest;
 pub(crate) use timers::TICK;
 
 use deliveries::Deliveries;
-use handshake::MAX_HELLOS_BYTES;
+use handshake::{MAX_HELLOS_BYTES, Resubscriptions};
 use output::ServerOutput;
 use peer::{LinkPeer, PeerRole, SessionEnd};
 use reports::Inspection;
@@ -165,8 +165,12 @@ struct ServerState {
     has_dropped: bool,
     /// Whether the component has established its own subscriptions.
     subscriptions_ready: bool,
-    /// Deadline for former subscribers to reconnect after a restart.
-    resubscriptions_end: Option<Instant>,
+    /// After a restart, the wait for former followers.
+    resubscriptions: Option<Resubscriptions>,
+    /// The number of followers that the next header tells a peer.
+    followers: usize,
+    /// The number that followers were told at once.
+    announced_followers: usize,
     /// The peers for which a transmission may be due.
     scheduled: Vec<PeerKey>,
     events: Vec<SessionEvent>,
@@ -223,7 +227,9 @@ impl LinkServer {
                 are_calls_closed: false,
                 has_dropped: false,
                 subscriptions_ready: false,
-                resubscriptions_end: None,
+                resubscriptions: None,
+                followers: 0,
+                announced_followers: 0,
                 scheduled: Vec::new(),
                 events: Vec::new(),
                 unread_calls: Ledger::new(unread),
@@ -662,6 +668,7 @@ impl LinkServer {
 
     /// Sends all due transmissions, and notifies the parts that wait for a change.
     fn flush(&self, state: &mut ServerState, now: Instant) {
+        state.update_followers();
         let ServerState {
             peers,
             output,

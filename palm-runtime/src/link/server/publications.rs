@@ -5,7 +5,7 @@ use std::time::Instant;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use super::{LinkServer, ServerState};
+use super::{LinkServer, PeerRole, ServerState};
 use crate::clock;
 use crate::link::session::{TaggedBatch, memory_bytes};
 use crate::link::subscriptions::{
@@ -86,20 +86,21 @@ impl LinkServer {
 
     /// Returns whether [`wait_for_resubscriptions`](Self::wait_for_resubscriptions) would wait.
     pub(crate) fn awaits_resubscriptions(&self) -> bool {
-        let resubscriptions_end = self.state().resubscriptions_end;
-        resubscriptions_end.is_some_and(|at| at > clock::now())
+        self.state().misses_followers()
     }
 
-    /// Waits after a restart until former subscribers have had time to return, so that none misses a publication.
+    /// Waits after a restart until all former followers are back, or have had time to return, so that none misses a
+    /// publication.
     ///
     /// # Cancel safety
     ///
     /// This method is cancel safe.
     pub(crate) async fn wait_for_resubscriptions(&self) {
-        let resubscriptions_end = self.state().resubscriptions_end;
-        if let Some(at) = resubscriptions_end {
-            tokio::time::sleep_until(at.into()).await;
-        }
+        let Some(resubscriptions) = self.state().resubscriptions else {
+            return;
+        };
+        let returned = self.wait_until(|state| !state.misses_followers());
+        let _ = tokio::time::timeout_at(resubscriptions.until.into(), returned).await;
     }
 
     /// Waits until no peer's backlog is full. Cancel safe.
@@ -110,6 +111,39 @@ impl LinkServer {
 }
 
 impl ServerState {
+    /// Returns whether former followers have not returned since a restart, and may still do so.
+    fn misses_followers(&self) -> bool {
+        let waits = self.resubscriptions;
+        waits.is_some_and(|it| it.are_missing(clock::now()))
+    }
+
+    /// Sets how many followers the next header tells a peer, if the number has changed.
+    pub(super) fn update_followers(&mut self) {
+        let followers = self.subscriptions.followers();
+        if std::mem::replace(&mut self.followers, followers) == followers {
+            return;
+        }
+        for peer in self.peers.values_mut() {
+            if matches!(peer.role, PeerRole::Consumer { .. }) {
+                peer.session.set_followers(followers);
+            }
+        }
+    }
+
+    /// Sends followers a header if their number has changed since the last one. The owner calls this at each tick, so
+    /// that many followers that return at once cause one header each.
+    pub(super) fn announce_followers(&mut self) {
+        if std::mem::replace(&mut self.announced_followers, self.followers) == self.followers {
+            return;
+        }
+        for (&key, peer) in &mut self.peers {
+            if self.subscriptions.is_retained(key) {
+                peer.session.notify();
+                peer.schedule(&mut self.scheduled);
+            }
+        }
+    }
+
     /// Publishes messages of one topic. Returns whether the topic has subscribers.
     fn publish_run(&mut self, run: &[LinkPublication], now: Instant) -> bool {
         let targets = run

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
+use super::handshake::RESUBSCRIBE_LIMIT;
 use super::peer::CLIENT_RECONNECT_GRACE;
 use super::*;
 use crate::link::LinkPublication;
@@ -848,4 +849,52 @@ proptest! {
         }
         world.assert_heals();
     }
+}
+
+#[test]
+fn restarted_component_waits_until_all_of_its_followers_are_back() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    let followers = world.links.state().subscriptions.followers();
+    assert!(followers >= 2);
+    assert!(world.links.state().resubscriptions.is_none());
+    for remote in &mut world.remotes {
+        remote.hello.followers = remote.session.peer_followers();
+    }
+    let told = world.remotes.iter().map(|it| it.hello.followers as usize);
+    assert_eq!(told.max(), Some(followers));
+
+    world.restart_component();
+    let is_waiting = |world: &World| {
+        let state = world.links.state();
+        let connected = state.subscriptions.followers();
+        let waits = state.resubscriptions;
+        waits.map(|it| (connected, it.are_missing(world.now)))
+    };
+    let mut seen = Vec::new();
+    while world.links.state().subscriptions.followers() < followers {
+        world.run(TICK);
+        seen.extend(is_waiting(&world));
+    }
+    for (connected, waits) in seen {
+        assert_eq!(waits, connected < followers);
+    }
+    assert_eq!(is_waiting(&world), Some((followers, false)));
+}
+
+#[test]
+fn restarted_component_does_not_wait_for_a_lost_follower_forever() {
+    let begin = clock::now();
+    let mut waits = None;
+    let second = begin + Duration::from_secs(1);
+    Resubscriptions::returned(&mut waits, 2, true, begin);
+    Resubscriptions::returned(&mut waits, 1, false, second);
+    assert!(waits.unwrap().are_missing(second));
+    assert!(!waits.unwrap().are_missing(begin + RESUBSCRIBE_LIMIT));
+    Resubscriptions::returned(&mut waits, 2, true, second);
+    assert!(!waits.unwrap().are_missing(second));
+    // A peer of an earlier version does not say how many there were.
+    let mut waits = None;
+    Resubscriptions::returned(&mut waits, 0, true, begin);
+    assert!(waits.unwrap().are_missing(second));
 }

@@ -22,6 +22,7 @@ impl LinkServer {
     pub(crate) fn tick(&self) -> Vec<Arc<str>> {
         let now = self.now();
         let mut state = self.state();
+        state.announce_followers();
         let (mut lost, mut expired) = (Vec::new(), Vec::new());
         let ServerState {
             peers,
