@@ -1112,6 +1112,41 @@ fn readme_lists_the_features() {
     assert_eq!(first_cells("README.md", "| feature |"), features);
 }
 
+/// Returns the features of a manifest, with what each enables.
+fn features_of(manifest: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let manifest: toml::Table = read(manifest).parse().unwrap();
+    let features = manifest["features"].as_table().unwrap();
+    let enabled = |value: &toml::Value| {
+        let enabled = value.as_array().unwrap().iter();
+        enabled.map(|it| it.as_str().unwrap().to_owned()).collect()
+    };
+    let features = features.iter();
+    features
+        .map(|(name, value)| (name.clone(), enabled(value)))
+        .collect()
+}
+
+/// The items of a feature are exported under the feature of the same name, so one feature of `palm-runtime` that
+/// enables another needs the same of `palm-cluster`.
+#[test]
+fn features_include_the_same_features_as_those_of_the_runtime() {
+    let (facade, runtime) = (
+        features_of("Cargo.toml"),
+        features_of("palm-runtime/Cargo.toml"),
+    );
+    let mut missing = Vec::new();
+    for (feature, included) in &runtime {
+        let own = &facade[feature];
+        let included = included.iter().filter(|it| facade.contains_key(*it));
+        missing.extend(
+            included
+                .filter(|it| !own.contains(*it))
+                .map(|it| format!("{feature} = {it}")),
+        );
+    }
+    assert_none(&missing, "features that the facade does not include");
+}
+
 #[test]
 fn readme_lists_the_environment_variables() {
     let mut read_by_the_program = BTreeSet::new();
