@@ -326,6 +326,12 @@ impl<T> FairQueue<T> {
         self.busy_flows
     }
 
+    /// Returns the items, flow by flow.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let flows = self.flows.values();
+        flows.flat_map(|flow| flow.items.iter().map(|(item, _)| item))
+    }
+
     /// Keeps the items for which `keep` returns `true`, also of paused flows. A kept item may get a smaller usage.
     pub fn retain(&mut self, mut keep: impl FnMut(FlowKey, &mut T, &mut Usage) -> bool) {
         for (&key, queue) in &mut self.flows {

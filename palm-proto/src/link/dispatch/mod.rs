@@ -458,13 +458,19 @@ impl Dispatch {
         if waiting == 0 || self.has_legacy {
             return None;
         }
-        Some(match self.functions.has_workers() {
-            true => format!(
-                "no worker is connected that has the function ({})",
-                calls(waiting)
-            ),
-            false => no_worker(waiting),
-        })
+        if !self.functions.has_workers() {
+            return Some(no_worker(waiting));
+        }
+        let waiting = calls(waiting);
+        let first = self.pools[0].untried.iter().next();
+        let first = first.map(|untried| untried.batch.first());
+        let function = first.as_ref().and_then(|frame| eligibility::name(frame));
+        // Only the names of tasks that were never assigned are at hand.
+        let example = function.map(|name| format!(", such as `{name}`"));
+        let example = example.unwrap_or_default();
+        Some(format!(
+            "no worker is connected that has the called functions{example} ({waiting})"
+        ))
     }
 
     /// Returns whether tasks wait that no connected worker can run.

@@ -532,6 +532,9 @@ fn calls_of_functions_without_a_worker_leave_capacity_to_others() {
     rig.connect(1, &["parse"], 0, 0);
     assert!(rig.lost(0).is_empty());
     rig.call("render", MAX_UNASSIGNABLE.messages);
+    let cause =
+        "no worker is connected that has the called functions, such as `render` (8000 calls wait)";
+    assert_eq!(rig.wait_cause().unwrap(), cause);
     let error = rejected(&mut rig, "render");
     let expected = "no worker that has `render` is connected, and 8000 calls wait";
     assert!(error.contains(expected), "{error}");
