@@ -37,9 +37,9 @@ pub enum FailureKind {
     DeadlineExceeded,
     /// No worker or follower was available, or workers were lost with the call.
     Unavailable,
-    /// The caller may not make the call: a layer of the component rejected it.
+    /// The caller may not make the call: a layer or the method rejected it.
     PermissionDenied,
-    /// The component has reached a limit, such as a rate of calls: a layer of the component rejected the call.
+    /// The component has reached a limit, such as a rate of calls: a layer or the method rejected the call.
     ResourceExhausted,
 }
 
@@ -66,10 +66,13 @@ impl CallFailure {
         Self { kind, source }
     }
 
+    /// Returns the failure of a method, hook or layer that returned `source`: that itself if it is a `CallFailure`.
     #[doc(hidden)]
     pub fn failed(source: BoxError) -> Self {
-        let kind = FailureKind::Failed;
-        Self { kind, source }
+        match source.downcast::<Self>() {
+            Ok(failure) => *failure,
+            Err(source) => Self::new(FailureKind::Failed, source),
+        }
     }
 
     #[doc(hidden)]
