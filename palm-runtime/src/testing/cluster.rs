@@ -484,6 +484,20 @@ impl ClusterHandle {
         index.map(|index| self.handles.remove(index))
     }
 
+    /// Ends the first component called `name` as a crash would ([`ComponentHandle::kill`]), and removes it from the
+    /// cluster. Returns `false` if there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// The component ends even if the future is dropped.
+    pub async fn kill(&mut self, name: &str) -> bool {
+        let Some(handle) = self.take(name) else {
+            return false;
+        };
+        handle.kill().await;
+        true
+    }
+
     /// Waits until `stop` completes, a component fails, or all components have ended. Removes those that have ended.
     async fn run_until(&mut self, stop: impl Future) -> Result<(), RunError> {
         let ends = self.handles.iter_mut().enumerate();
