@@ -52,7 +52,7 @@ fn is_trusted(option: bool, variable: Option<&OsStr>) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{address}` can be reached from other hosts, and every peer that reaches it can join, read and stop others: \
-     bind {alternative}, or, on a trusted private network, call `.trust_network(true)` or set \
+     bind {alternative}, or, on a trusted private network, allow it by `.trust_network(true)`, `--trust-network` or \
      `PALM_TRUST_NETWORK=1` in the environment"
 )]
 pub struct ExposedError {

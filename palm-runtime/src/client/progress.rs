@@ -1,10 +1,11 @@
 //! [`progress`] shows the progress of a job as a bar on a terminal.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::{Job, Progress};
 
@@ -26,9 +27,12 @@ use super::{Job, Progress};
 /// # }
 /// ```
 pub fn progress<Value>(job: Job<'_, Value>) -> WithProgress<'_, Value> {
-    const LOOK: &str = "{wide_bar} {human_pos}/{human_len} {per_sec} {eta}{msg}";
-    let style = ProgressStyle::with_template(LOOK);
-    let bar = ProgressBar::new(0).with_style(style.expect("valid template"));
+    const LOOK: &str = "{wide_bar} {human_pos}/{human_len} {rate} {eta}{msg}";
+    let style = ProgressStyle::with_template(LOOK).expect("valid template");
+    let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    });
+    let bar = ProgressBar::new(0).with_style(style);
     WithProgress { job, bar }
 }
 

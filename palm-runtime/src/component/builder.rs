@@ -156,11 +156,10 @@ settings! { @methods [<C, K: Kind>] Builder<C, K>, [options.settings] }
 
 builder_options! {
     "Kind": impl[<C, K: Kind>] Builder<C, K> {
-        /// Sets the component's name. Default: the one in its macro.
+        /// Sets the component's name. Default: the one in its macro; of a worker its type, host and process id.
         ///
-        /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`, or `images@node7:4711` if
-        /// its methods are closures and its master is `images`. Later workers of the same type and process have a number
-        /// appended.
+        /// An example of the latter is `Resizer@node7:4711`, or `images@node7:4711` if the worker's methods are closures
+        /// and its master is `images`. Later workers of the same type and process have a number appended.
         name: String = |options, name: impl Into<String>| options.name = name.into();
     }
     "Calls": impl[<C, K: Calls>] Builder<C, K> {

@@ -46,7 +46,7 @@ pub(super) async fn walk<'a>(
                 .take(MAX_SAME)
                 .collect();
             let others = match others.is_empty() {
-                true => "no component does over a link".to_owned(),
+                true => "nothing follows it".to_owned(),
                 false => {
                     let others: Vec<_> = others.into_iter().collect();
                     format!("only {} do", others.join(", "))
@@ -173,7 +173,7 @@ mod tests {
         check(
             line,
             &["a", "b", "c"],
-            Err("no component `c` follows `b` for step 3 (no component"),
+            Err("no component `c` follows `b` for step 3 (nothing follows it)"),
         );
         check(
             &[(1, "a", &[2])],
