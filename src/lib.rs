@@ -39,8 +39,8 @@ pub use palm_runtime::logging;
 pub use palm_runtime::monitor;
 pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, BoxMethod, ByteString, Bytes, Cache, CacheError,
-    CacheLimits, CallError, CallFailure, Change, ChangeLog, Client, ClientBuilder, CodecError,
-    ComponentHandle, ComponentKind, ConfigurationError, Connect, ConnectError, Context,
+    CacheLimits, CallError, CallFailure, Change, ChangeLog, Client, ClientBuilder, ClientOptions,
+    CodecError, ComponentHandle, ComponentKind, ConfigurationError, Connect, ConnectError, Context,
     DecodeError, DescribedFunction, Descriptor, Durations, Entry, Error, Eval, Executor,
     ExposedError, FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub, IntoPayload,
     IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics, NoAnswer,

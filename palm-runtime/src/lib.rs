@@ -97,8 +97,8 @@ pub use cache::{FileStore, FileStoreBuilder};
 #[cfg(feature = "redis")]
 pub use cache::{RedisStore, RedisStoreBuilder};
 pub use client::{
-    CallError, Client, ClientBuilder, ConnectError, DescribedFunction, Descriptor, Eval, Job,
-    Progress, blocking,
+    CallError, Client, ClientBuilder, ClientOptions, ConnectError, DescribedFunction, Descriptor,
+    Eval, Job, Progress, blocking,
 };
 #[cfg(feature = "progress")]
 pub use client::{WithProgress, progress};

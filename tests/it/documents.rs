@@ -363,7 +363,7 @@ fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
 
 #[test]
 fn guide_states_the_numbers_of_the_program() {
-    let client = Source::new("client/mod.rs");
+    let client = Source::new("client/builder.rs");
     let client_state = Source::new("client/state.rs");
     let handshake = Source::new("client/handshake.rs");
     let window = Source::new("client/job/window.rs");

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser};
 use palm::component::{MasterOptions, PipelineOptions, ServerOptions, WorkerOptions};
-use palm::http::GatewayOptions;
+use palm::http::{GatewayOptions, ListenerOptions};
 use palm::parts::HttpConnection;
 use palm::prelude::*;
 use palm::socket::SocketOptions;
-use palm::{LinkOptions, Server};
+use palm::{ClientOptions, LinkOptions, Server};
 
 use super::documents::read;
 use super::setup::{ANY, check, connect};
@@ -116,6 +116,38 @@ fn value_of_another_form_is_rejected() {
         "queue_limits = 3",
         "a table of the options of `queue_limits`",
     );
+}
+
+#[test]
+fn options_of_clients_and_listeners_have_the_names_of_their_methods() {
+    let expected = ClientOptions::new()
+        .timeout(Duration::from_secs(5))
+        .window(7)
+        .session("night")
+        .link_options(LinkOptions::new().heartbeat(Duration::from_secs(1)));
+    let file: ClientOptions = toml::from_str(
+        "timeout = \"5s\"\nwindow = 7\nsession = \"night\"\n[link_options]\nheartbeat = \"1s\"",
+    )
+    .unwrap();
+    assert_eq!(file, expected);
+    let (timeout, window) = (["--timeout", "5s"], ["--window", "7"]);
+    let (session, links) = (["--session", "night"], ["--link-options-heartbeat", "1s"]);
+    let arguments = [timeout, window, session, links].concat();
+    assert_eq!(parse::<ClientOptions>(&arguments).unwrap(), expected);
+
+    let expected = ListenerOptions::new()
+        .allowed_hosts(["images.example.org"])
+        .max_connections(9);
+    let file: ListenerOptions =
+        toml::from_str("allowed_hosts = [\"images.example.org\"]\nmax_connections = 9").unwrap();
+    assert_eq!(file, expected);
+    let arguments = [
+        "--allowed-hosts",
+        "images.example.org",
+        "--max-connections",
+        "9",
+    ];
+    assert_eq!(parse::<ListenerOptions>(&arguments).unwrap(), expected);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! [`ClientBuilder`]: the options of a client.
+//! [`ClientBuilder`], and [`ClientOptions`]: those options of a client that are data.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::call_service::{CallHandler, Layers};
 use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::link::LinkOptions;
 use crate::message::Headers;
+use crate::options::options;
 use crate::socket::SocketOptions;
 
 /// Configures a [`Client`](crate::Client). Created by [`Client::builder`](crate::Client::builder).
@@ -21,20 +22,65 @@ pub struct ClientBuilder {
     pub(super) push_address: Option<ParsedAddress>,
     pub(super) sub_address: Option<ParsedAddress>,
     pub(super) this_config: bool,
-    pub(super) session: Option<String>,
-    pub(super) timeout: Duration,
-    pub(super) connect_timeout: Duration,
-    pub(super) window: usize,
-    pub(super) check_functions: bool,
     pub(super) answered_by: Option<ParsedAddress>,
-    pub(super) weight: u32,
-    pub(super) link: LinkOptions,
-    pub(super) options: SocketOptions,
+    pub(super) options: ClientOptions,
     pub(super) headers: Headers,
     pub(super) layers: Layers<CallError>,
 }
 
+options! {
+    /// The options of a client, which methods of [`ClientBuilder`] set as well.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ClientOptions {
+        /// Sets the id of the stream of messages, and a prefix for cache keys.
+        ///
+        /// Each cache key is prefixed with the id and a slash, so the client cannot reach keys of other sessions. In the
+        /// prefix, a slash in the id becomes `%2F` and a percent sign `%25`. Default: a random id, and keys without a
+        /// prefix.
+        session: Option<String> => impl Into<String> = None,
+        /// Sets how long a call waits for its answer, and a job for its next answer. Default: 60 s.
+        ///
+        /// [`Eval::timeout`](crate::Eval::timeout) and [`Job::timeout`](crate::Job::timeout) override it. The deadline of
+        /// a single call travels with its message, and components drop messages whose deadline has passed.
+        timeout: Duration = Duration::from_secs(60),
+        /// Sets how long [`connect`](crate::ClientBuilder::connect) waits for the components to start. Default: 30 s.
+        connect_timeout: Duration = Duration::from_secs(30),
+        /// Sets how many messages of a job are in flight at once. Default: 2000 messages. 0 counts as 1.
+        ///
+        /// The bound is soft unless the job tracks completion (see
+        /// [`Job::expect_answers`](crate::Job::expect_answers)): a function that does not answer would keep the window
+        /// closed forever. So if no answer arrives for 200 ms, the messages in flight count as answered.
+        window: usize = 2000,
+        /// Sets whether a call of an unknown function fails before anything is sent. Default: yes.
+        ///
+        /// The check uses the function list in the descriptor of the connected component. Legacy peers publish no list.
+        /// The list of a master or hub is incomplete while it has workers that have not registered their functions. In
+        /// both cases the check is skipped.
+        check_functions: bool = true,
+        /// Sets this client's weight among the clients of a component, from 1 to 100. Default: 1.
+        ///
+        /// Components serve clients in proportion to their weights: a client with weight 3 receives three times the
+        /// share of a client with weight 1. 0 counts as 1, and more than 100 as 100.
+        weight: u32 = 1,
+        /// Sets the options of links.
+        ///
+        /// If links are disabled (`enabled`), or the component accepts none, calls and answers travel over PUSH and SUB
+        /// sockets as in pylm. Messages are then lost with a broken connection, and a job cannot detect its end (see
+        /// [`Job::expect_answers`](crate::Job::expect_answers)).
+        link_options: LinkOptions = LinkOptions::default(),
+        /// Sets the options of sockets.
+        socket_options: SocketOptions = SocketOptions::default(),
+    }
+    methods of[] ClientBuilder, options
+}
+
 impl ClientBuilder {
+    /// Sets all options that are data at once, such as those of a file or of the command line.
+    pub fn options(mut self, options: ClientOptions) -> Self {
+        self.options = options;
+        self
+    }
+
     /// Sets the address of a PUSH socket for calls: the `pull_address` of the first component.
     ///
     /// Calls then leave over this socket instead of a link.
@@ -70,80 +116,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets this client's weight among the clients of a component, from 1 to 100.
-    ///
-    /// Components serve clients in proportion to their weights: a client with weight 3 receives three times the share
-    /// of a client with weight 1. Other values are clamped to the range. Default: 1.
-    pub fn weight(mut self, weight: u32) -> Self {
-        self.weight = weight.clamp(1, 100);
-        self
-    }
-
-    /// Sets the options of links.
-    ///
-    /// If links are disabled (`enabled`), or the component accepts none, calls and answers travel over PUSH and SUB
-    /// sockets as in pylm. Messages are then lost with a broken connection, and a job cannot detect its end (see
-    /// [`Job::expect_answers`](crate::Job::expect_answers)).
-    pub fn link_options(mut self, options: LinkOptions) -> Self {
-        self.link = options;
-        self
-    }
-
     /// Skips the handshake at `db_address`: the component's name is not verified, and both
     /// [`push_address`](Self::push_address) and [`sub_address`](Self::sub_address) are required. Default: `false`.
     pub fn this_config(mut self, this_config: bool) -> Self {
         self.this_config = this_config;
-        self
-    }
-
-    /// Sets the id of the stream of messages, and a prefix for cache keys.
-    ///
-    /// Each cache key is prefixed with the id and a slash, so the client cannot reach keys of other sessions. In the
-    /// prefix, a slash in the id becomes `%2F` and a percent sign `%25`. Default: a random id, and keys without a
-    /// prefix.
-    pub fn session(mut self, session: impl Into<String>) -> Self {
-        self.session = Some(session.into());
-        self
-    }
-
-    /// Sets how long a call waits for its answer, and a job for its next answer. Default: 60 s.
-    ///
-    /// [`Eval::timeout`](crate::Eval::timeout) and [`Job::timeout`](crate::Job::timeout) override it. The deadline of a single call travels with its message, and
-    /// components drop messages whose deadline has passed.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Sets how long [`connect`](Self::connect) waits for the components to start. Default: 30 s.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Sets how many messages of a job are in flight at once. Default: 2000 messages. 0 counts as 1.
-    ///
-    /// The bound is soft unless the job tracks completion (see [`Job::expect_answers`](crate::Job::expect_answers)): a function that does not
-    /// answer would keep the window closed forever. So if no answer arrives for 200 ms, the messages in flight count
-    /// as answered.
-    pub fn window(mut self, messages: usize) -> Self {
-        self.window = messages.max(1);
-        self
-    }
-
-    /// Sets whether a call of an unknown function fails before anything is sent. Default: `true`.
-    ///
-    /// The check uses the function list in the descriptor of the connected component. Legacy peers publish no list.
-    /// The list of a master or hub is incomplete while it has workers that have not registered their functions. In
-    /// both cases the check is skipped.
-    pub fn check_functions(mut self, check: bool) -> Self {
-        self.check_functions = check;
-        self
-    }
-
-    /// Sets the options of sockets.
-    pub fn socket_options(mut self, options: SocketOptions) -> Self {
-        self.options = options;
         self
     }
 

@@ -29,6 +29,7 @@ use crate::discovery::descriptor::offers_link;
 use crate::discovery::{
     Directory, Endpoint, ParsedAddress, ready_topic, unfit, until_upstream_connected,
 };
+use crate::fair_queue::MAX_WEIGHT;
 use crate::link::{CLIENT, SUBSCRIBER};
 use crate::message::new_id;
 use crate::message::proto::Descriptor;
@@ -57,14 +58,14 @@ impl ClientBuilder {
     /// Dropping the future closes all connections that it has opened.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         clock::detect_pause();
-        let deadline = Instant::now() + self.connect_timeout;
+        let deadline = Instant::now() + self.options.connect_timeout;
         let id = new_id();
         let db_address = self.db_address.clone().map_err(SocketError::from)?;
         self.check_hosts(&db_address).await?;
-        let directory = Directory::connect(&db_address, &id, &self.options).await?;
+        let directory = Directory::connect(&db_address, &id, &self.options.socket_options).await?;
         let handshake = Handshake {
             directory: directory.clone(),
-            waited: self.connect_timeout,
+            waited: self.options.connect_timeout,
             deadline,
         };
         let first = if self.this_config {
@@ -81,7 +82,7 @@ impl ClientBuilder {
         let answers = InFlightCalls::new(id.clone(), cancellations);
         let mut tasks = Vec::new();
         let may_link = |address: &Option<ParsedAddress>| {
-            self.link.enabled && !self.this_config && address.is_none()
+            self.options.link_options.enabled && !self.this_config && address.is_none()
         };
 
         // An explicit socket address disables the link.
@@ -103,9 +104,9 @@ impl ClientBuilder {
         let (transport_sender, transport) = watch::channel(None);
         let link_factory = LinkFactory {
             id: id.clone(),
-            sockets: self.options.clone(),
-            options: self.link.clone(),
-            weight: self.weight,
+            sockets: self.options.socket_options.clone(),
+            options: self.options.link_options.clone(),
+            weight: self.options.weight.clamp(1, MAX_WEIGHT),
             answers: answers.clone(),
             transport,
         };
@@ -118,7 +119,7 @@ impl ClientBuilder {
         } else {
             let (push_at, push_address) =
                 handshake.resolve("pull_address", self.push_address).await?;
-            let push = Push::connect(&push_address, &self.options).await?;
+            let push = Push::connect(&push_address, &self.options.socket_options).await?;
             tasks.extend(push_at.follow(push.peers(), push_address, |_| {}));
             Transport::Sockets(push)
         };
@@ -129,7 +130,8 @@ impl ClientBuilder {
         let (last, offers_answers) = match &answered_by {
             Some(configured) if self.sub_address.is_none() => {
                 let address = configured.clone().map_err(SocketError::from)?;
-                let directory = Directory::connect(&address, &id, &self.options).await?;
+                let directory =
+                    Directory::connect(&address, &id, &self.options.socket_options).await?;
                 let last = Handshake {
                     directory,
                     ..handshake
@@ -150,7 +152,8 @@ impl ClientBuilder {
             } else {
                 tracks_completion = false;
                 let (sub_at, sub_address) = last.resolve("pub_address", self.sub_address).await?;
-                let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
+                let subscribe =
+                    Subscribe::connect(&sub_address, &self.options.socket_options).await?;
                 tasks.extend(sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}));
                 let peers = subscribe.peers();
                 let publisher = Connecting::new(&sub_address);
@@ -162,7 +165,7 @@ impl ClientBuilder {
                     Err(_) => {
                         return Err(ConnectError::NoPublisher {
                             address: sub_address.to_string(),
-                            waited: self.connect_timeout,
+                            waited: self.options.connect_timeout,
                             cause: publisher.cause().map(|cause| cause.to_string()),
                         });
                     }
@@ -184,13 +187,13 @@ impl ClientBuilder {
             if tokio::time::timeout_at(deadline, ready).await.is_err() {
                 return Err(ConnectError::NoPublisher {
                     address: opened.link.address().to_string(),
-                    waited: self.connect_timeout,
+                    waited: self.options.connect_timeout,
                     cause: opened.link.wait_cause().map(|cause| cause.to_string()),
                 });
             }
         }
 
-        let session = self.session.as_deref().unwrap_or_default();
+        let session = self.options.session.as_deref().unwrap_or_default();
         let cache = |timeout, session| {
             let request = directory.request().clone();
             Cache::remote(request, &self.server, &id, timeout, session)
@@ -198,10 +201,10 @@ impl ClientBuilder {
         // A legacy component has no descriptor.
         let first = Some(first).filter(|first| *first != Descriptor::default());
         let cache_of_keys = cache(DESCRIPTOR_TIMEOUT, "");
-        let known = DescriptorCache::new(cache_of_keys, first, self.check_functions);
+        let known = DescriptorCache::new(cache_of_keys, first, self.options.check_functions);
         let known = Arc::new(known);
         let cancel = cancel::send_cancellations(directory.request().clone(), known.clone(), topics);
-        let cache = cache(self.timeout, session);
+        let cache = cache(self.options.timeout, session);
         let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
         let callee_wait_cause = Arc::<WaitCause>::default();
         let explain = wait_report::explain(
@@ -219,14 +222,14 @@ impl ClientBuilder {
             link_factory,
         );
         Ok(Client(Arc::new(ClientState {
-            pipeline: self.session.map_or_else(new_id, ByteString::from),
+            pipeline: self.options.session.map_or_else(new_id, ByteString::from),
             server: self.server,
             transport,
             tracks_completion,
             answers,
-            timeout: self.timeout,
-            window: self.window,
-            max_message_bytes: self.options.max_message_bytes,
+            timeout: self.options.timeout,
+            window: self.options.window.max(1),
+            max_message_bytes: self.options.socket_options.max_message_bytes,
             memory: Mutex::default(),
             encoded_headers: self.headers.encode(),
             headers: self.headers,
@@ -250,7 +253,7 @@ impl ClientBuilder {
         const HOST_TIMEOUT: Duration = Duration::from_secs(1);
         let configured = [&self.push_address, &self.sub_address, &self.answered_by];
         let configured = configured.into_iter().flatten().flatten();
-        let limit = HOST_TIMEOUT.min(self.connect_timeout);
+        let limit = HOST_TIMEOUT.min(self.options.connect_timeout);
         let checks = std::iter::once(db_address)
             .chain(configured)
             .map(|address| async move {

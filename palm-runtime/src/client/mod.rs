@@ -33,7 +33,7 @@ mod state;
 mod transport;
 mod wait_report;
 
-pub use builder::ClientBuilder;
+pub use builder::{ClientBuilder, ClientOptions};
 pub use descriptor::{DescribedFunction, Descriptor};
 pub use error::{CallError, ConnectError};
 pub use eval::Eval;
@@ -54,10 +54,8 @@ use crate::call_service::Layers;
 use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps};
-use crate::link::LinkOptions;
 use crate::message::Headers;
 use crate::payload::IntoPayload;
-use crate::socket::SocketOptions;
 
 /// A task that reads answers for a client. It is aborted when the handle is dropped.
 type Reader = tokio_util::task::AbortOnDropHandle<()>;
@@ -112,15 +110,8 @@ impl Client {
             push_address: None,
             sub_address: None,
             this_config: false,
-            session: None,
-            timeout: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(30),
-            window: 2000,
-            check_functions: true,
             answered_by: None,
-            weight: 1,
-            link: LinkOptions::default(),
-            options: SocketOptions::default(),
+            options: ClientOptions::default(),
             headers: Headers::new(),
             layers: Layers::default(),
         }

@@ -26,9 +26,9 @@ pub struct Listener {
 }
 
 options! {
-    /// The limits of connections. Methods of [`Listener`] set them.
-    #[derive(Debug, Clone)]
-    pub(super) struct ListenerOptions {
+    /// The options of a [`Listener`], whose methods set them as well.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ListenerOptions {
         /// Sets the time within which a client has to send the head of a request, including the idle time of the
         /// connection before it. Default: 60 s.
         ///
@@ -73,7 +73,6 @@ options! {
         /// Every peer that can reach the address can call the service, unless the service has access control of its own.
         trust_network: bool = false,
     }
-    internal {}
     methods of[] Listener, options
 }
 
@@ -88,6 +87,12 @@ impl Listener {
             #[cfg(feature = "tls")]
             tls: None,
         }
+    }
+
+    /// Sets all options that are data at once, such as those of a file or of the command line.
+    pub fn options(mut self, options: ListenerOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// Returns the address as it was configured.

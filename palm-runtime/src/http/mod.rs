@@ -34,7 +34,7 @@ pub use body::Body;
 pub(crate) use body_memory::BodyMemory;
 pub(crate) use gateway::GatewayComponent;
 pub use gateway::{Gateway, GatewayOptions};
-pub use listener::Listener;
+pub use listener::{Listener, ListenerOptions};
 pub(crate) use message_body::{MessageBody, problem_response};
 pub(crate) use serve::BoundListener;
 #[cfg(feature = "monitor")]

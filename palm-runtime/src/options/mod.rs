@@ -29,6 +29,7 @@ macro_rules! options {
         $(#[$meta:meta])*
         pub struct $name:ident $options:tt
         $(internal { $($internal:tt)* })?
+        $(methods of[$($generics:tt)*] $owner:ty, $owner_field:ident)*
     ) => {
         $crate::options::options! {
             @struct [$(#[$meta])* #[must_use = "options do nothing until a builder receives them"] pub] $name
@@ -43,6 +44,7 @@ macro_rules! options {
         }
 
         $crate::options::options! { @methods [] $name, [] $options }
+        $($crate::options::options! { @methods [$($generics)*] $owner, [$owner_field] $options })*
         $crate::options::options! { @forms $name }
     };
     (@forms $name:ident) => {
