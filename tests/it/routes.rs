@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{CallError, FailureKind, LinkOptions};
 
-use super::setup::{ANY, Gate, check, connect, eventually, soon};
+use super::setup::{ANY, ANY_NAME, Gate, check, connect, eventually, paused, soon};
 
 #[derive(Clone, Default)]
 struct First;
@@ -358,9 +358,9 @@ fn callers_receive_an_error_if_the_only_follower_does_not_return() {
 
 #[test]
 fn lost_input_of_a_middle_step_fails_alone() {
-    check(async {
-        let first = First.bind(ANY).spawn().await.unwrap();
-        let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
+    paused(async {
+        let first = First.bind(ANY_NAME).spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY_NAME).follow(first.db_address());
         let hub = hub.spawn().await.unwrap();
         // Its results leave in the order in which they are finished.
         let hand = Hand.connect(hub.db_address()).concurrency(20);
@@ -398,8 +398,8 @@ fn lost_input_of_a_middle_step_fails_alone() {
 
 #[test]
 fn job_over_a_pausing_input_stream_continues() {
-    check(async {
-        let first = First.bind(ANY).spawn().await.unwrap();
+    paused(async {
+        let first = First.bind(ANY_NAME).spawn().await.unwrap();
         let client = connect("first", &first).await;
         for messages in [None, Some(3)] {
             let feed = futures_util::stream::iter(["one", "two", "three"]).then(async |it| {

@@ -66,12 +66,7 @@ fn sent_messages_are_delivered_although_the_runtime_ends() {
             .await
             .unwrap();
         let count = || server.silent.load(Ordering::Relaxed);
-        let mut seen = u64::MAX;
-        while seen != count() {
-            seen = count();
-            tokio::time::sleep(STALLED).await;
-        }
-        assert_eq!(seen, 5000);
+        eventually("the messages", || count() == 5000).await;
     });
 }
 

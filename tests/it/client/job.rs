@@ -1,20 +1,21 @@
 //! Jobs: how they send, when they end, and what remains of a dropped one.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::poll_immediate;
 use futures_util::stream;
 use palm::CallError;
 use palm::prelude::*;
+use tokio::time::Instant;
 
-use super::super::setup::{STALLED, check, eventually, soon};
-use super::{Server, collect, echo, numbers, server_and_client, spawn};
+use super::super::setup::{ANY_NAME, STALLED, eventually, paused, soon};
+use super::{Server, collect, echo, numbers, server_and_client_at, spawn_at};
 
 #[test]
 fn job_receives_answers_while_it_sends() {
-    check(async {
-        let (_handle, _, client) = server_and_client().await;
+    paused(async {
+        let (_handle, _, client) = server_and_client_at(ANY_NAME).await;
         // Each payload becomes available when the answer to the previous one has arrived.
         let (answered, answers) = tokio::sync::mpsc::unbounded_channel();
         answered.send(0_u32).unwrap();
@@ -35,8 +36,8 @@ fn job_receives_answers_while_it_sends() {
 
 #[test]
 fn job_ends_after_the_given_number_of_messages() {
-    check(async {
-        let (_handle, server, client) = server_and_client().await;
+    paused(async {
+        let (_handle, server, client) = server_and_client_at(ANY_NAME).await;
         let job = client
             .job("server.echo", numbers(0..5000))
             .expect_answers(5000);
@@ -56,8 +57,8 @@ fn job_ends_after_the_given_number_of_messages() {
 
 #[test]
 fn job_ends_after_expect_answers_with_inputs_left() {
-    check(async {
-        let (handle, _) = spawn().await;
+    paused(async {
+        let (handle, _) = spawn_at(ANY_NAME).await;
         let client = Client::builder("server", handle.db_address())
             .window(10)
             .connect();
@@ -73,8 +74,8 @@ fn job_ends_after_expect_answers_with_inputs_left() {
 
 #[test]
 fn job_without_answers_ends_at_its_timeout() {
-    check(async {
-        let (_handle, _, client) = server_and_client().await;
+    paused(async {
+        let (_handle, _, client) = server_and_client_at(ANY_NAME).await;
         let timeout = Duration::from_millis(300);
         let mut job = client
             .job(Server::NOTHING.untyped(), ["x", "y"])
@@ -109,8 +110,8 @@ fn job_without_answers_ends_at_its_timeout() {
 
 #[test]
 fn dropped_job_does_not_disturb_later_calls() {
-    check(async {
-        let (_handle, server, client) = server_and_client().await;
+    paused(async {
+        let (_handle, server, client) = server_and_client_at(ANY_NAME).await;
         for _ in 0..3 {
             let mut job = client.job("server.echo", numbers(0..10_000));
             for number in 0..10 {
@@ -131,8 +132,8 @@ fn dropped_job_does_not_disturb_later_calls() {
 
 #[test]
 fn unpolled_job_sends_at_most_its_window() {
-    check(async {
-        let (handle, _) = spawn().await;
+    paused(async {
+        let (handle, _) = spawn_at(ANY_NAME).await;
         let client = Client::builder("server", handle.db_address())
             .window(10)
             .connect();
@@ -158,8 +159,8 @@ fn unpolled_job_sends_at_most_its_window() {
 
 #[test]
 fn answers_of_concurrent_jobs_do_not_mix() {
-    check(async {
-        let (_handle, _, client) = server_and_client().await;
+    paused(async {
+        let (_handle, _, client) = server_and_client_at(ANY_NAME).await;
         let job = async |name: &str| {
             let payloads = (0..2000).map(|number| format!("{name} {number}"));
             let payloads: Vec<_> = payloads.collect();

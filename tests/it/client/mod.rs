@@ -61,10 +61,14 @@ impl Server {
 }
 
 async fn spawn() -> (ComponentHandle, Server) {
+    spawn_at(ANY).await
+}
+
+async fn spawn_at(address: &str) -> (ComponentHandle, Server) {
     let server = Server::new();
     let handle = server
         .clone()
-        .bind(ANY)
+        .bind(address)
         .concurrency(64)
         .spawn()
         .await
@@ -73,7 +77,11 @@ async fn spawn() -> (ComponentHandle, Server) {
 }
 
 async fn server_and_client() -> (ComponentHandle, Server, Client) {
-    let (handle, server) = spawn().await;
+    server_and_client_at(ANY).await
+}
+
+async fn server_and_client_at(address: &str) -> (ComponentHandle, Server, Client) {
+    let (handle, server) = spawn_at(address).await;
     let client = soon("connecting", Client::connect("server", handle.db_address()))
         .await
         .unwrap();
