@@ -102,6 +102,7 @@ pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result
 }
 
 /// A socket that several listeners of this process serve. Each connection is accepted by one of them.
+#[cfg(feature = "monitor")]
 #[derive(Debug)]
 pub(crate) struct SharedSocket {
     socket: std::net::TcpListener,
@@ -109,6 +110,7 @@ pub(crate) struct SharedSocket {
     address: SocketAddr,
 }
 
+#[cfg(feature = "monitor")]
 impl SharedSocket {
     /// Returns a further listener, which serves in the current runtime.
     pub(crate) fn listen(&self) -> std::io::Result<BoundListener> {
@@ -155,6 +157,7 @@ impl BoundListener {
     }
 
     /// Makes the socket one that several listeners can serve.
+    #[cfg(feature = "monitor")]
     pub(crate) fn share(self) -> std::io::Result<SharedSocket> {
         Ok(SharedSocket {
             socket: self.socket.into_std()?,
