@@ -196,7 +196,6 @@ impl LinkServer {
                 session.submit(item, now);
             }
             state.subscriptions.add(key, following);
-            session.set_followers(state.subscriptions.followers());
             self.progressed.notify_waiters();
             state
                 .subscriptions

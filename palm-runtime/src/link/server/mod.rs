@@ -167,9 +167,7 @@ struct ServerState {
     subscriptions_ready: bool,
     /// After a restart, the wait for former followers.
     resubscriptions: Option<Resubscriptions>,
-    /// The number of followers that the next header tells a peer.
-    followers: usize,
-    /// The number that followers were told at once.
+    /// The number of followers at the last tick, which they were told then.
     announced_followers: usize,
     /// The peers for which a transmission may be due.
     scheduled: Vec<PeerKey>,
@@ -228,7 +226,6 @@ impl LinkServer {
                 has_dropped: false,
                 subscriptions_ready: false,
                 resubscriptions: None,
-                followers: 0,
                 announced_followers: 0,
                 scheduled: Vec::new(),
                 events: Vec::new(),
@@ -668,7 +665,7 @@ impl LinkServer {
 
     /// Sends all due transmissions, and notifies the parts that wait for a change.
     fn flush(&self, state: &mut ServerState, now: Instant) {
-        state.update_followers();
+        let followers = state.subscriptions.followers();
         let ServerState {
             peers,
             output,
@@ -680,6 +677,9 @@ impl LinkServer {
                 continue;
             };
             peer.is_scheduled = false;
+            if matches!(peer.role, PeerRole::Consumer { .. }) {
+                peer.session.set_followers(followers);
+            }
             while let Some(transmission) = peer.session.transmit(now) {
                 let route = peer.route.clone();
                 let header = &transmission.header;

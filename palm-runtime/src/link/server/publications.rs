@@ -5,7 +5,7 @@ use std::time::Instant;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use super::{LinkServer, PeerRole, ServerState};
+use super::{LinkServer, ServerState};
 use crate::clock;
 use crate::link::session::{TaggedBatch, memory_bytes};
 use crate::link::subscriptions::{
@@ -117,23 +117,11 @@ impl ServerState {
         waits.is_some_and(|it| it.are_missing(clock::now()))
     }
 
-    /// Sets how many followers the next header tells a peer, if the number has changed.
-    pub(super) fn update_followers(&mut self) {
-        let followers = self.subscriptions.followers();
-        if std::mem::replace(&mut self.followers, followers) == followers {
-            return;
-        }
-        for peer in self.peers.values_mut() {
-            if matches!(peer.role, PeerRole::Consumer { .. }) {
-                peer.session.set_followers(followers);
-            }
-        }
-    }
-
     /// Sends followers a header if their number has changed since the last one. The owner calls this at each tick, so
     /// that many followers that return at once cause one header each.
     pub(super) fn announce_followers(&mut self) {
-        if std::mem::replace(&mut self.announced_followers, self.followers) == self.followers {
+        let followers = self.subscriptions.followers();
+        if std::mem::replace(&mut self.announced_followers, followers) == followers {
             return;
         }
         for (&key, peer) in &mut self.peers {
