@@ -1096,19 +1096,13 @@ fn documented_defaults_are_those_of_the_program() {
 
 #[test]
 fn readme_lists_the_features() {
-    let manifest = read("Cargo.toml");
-    let (_, features) = manifest.split_once("[features]\n").unwrap();
-    let (features, _) = features.split_once("\n[").unwrap();
-    let features: BTreeSet<_> = features
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| Some(line.split_once(" = ")?.0.to_owned()))
-        .filter(|feature| feature != "default")
-        .collect();
+    let mut features = features_of("Cargo.toml");
+    let default = features.remove("default").unwrap();
     assert!(
-        manifest.contains("\ndefault = [\"logging\"]\n"),
+        default.iter().eq(["logging"]),
         "the README says that `logging` is on"
     );
+    let features: BTreeSet<_> = features.into_keys().collect();
     assert_eq!(first_cells("README.md", "| feature |"), features);
 }
 
