@@ -87,7 +87,7 @@ impl CallLoop {
             pends = false;
             // The end of one call is the start of the next one, so that the clock is read once per call.
             let mut now = clock::now();
-            let (mut begin, mut end) = (now, now + Pace::TARGET);
+            let (mut begin, mut end) = (now, Pace::deadline(now));
             let mut turn_end = now + YIELD_INTERVAL;
             if calls.period_end.is_none_or(|end| now >= end) {
                 calls.period_end = Some(calls.sender.state.recent.end_period(now));
@@ -196,7 +196,7 @@ impl CallLoop {
         }
     }
 
-    /// Begins a call, and polls it once.
+    /// Begins a call, and polls it once, observed by the watchdog and within the scope of its concurrency slot.
     async fn poll_first(
         &mut self,
         started: &StartedCall,
@@ -220,10 +220,16 @@ impl CallLoop {
             // Results of a stream are sent at once, after the results of earlier calls.
             self.flush().await;
         }
+        let (method, scope) = (self.methods[index], &mut self.scope);
         let span = started.span.as_deref().map(StepSpan::span);
         let logged = CurrentCall::of(&started.header);
-        let polled = (self.methods[index], span, logged.as_ref());
-        poll_once(polled, &mut self.scope, future).await
+        poll_fn(|context| {
+            let _entered = span.map(Span::enter);
+            let poll = || method.poll(|| future.poll_unpin(context));
+            let poll = || CurrentCall::enter(logged.as_ref(), poll);
+            Poll::Ready(call_slots::enter(scope, poll))
+        })
+        .await
     }
 
     /// Adds the result of a call that completed at its first poll to the next batch. Returns the call if it has to be
@@ -357,21 +363,6 @@ impl CallLoop {
         };
         self.tasks.spawn(deliver.in_current_span());
     }
-}
-
-/// Polls a call once, observed by the watchdog and within the scope of its concurrency slot.
-async fn poll_once(
-    (method, span, logged): (MethodId, Option<&Span>, Option<&Arc<CurrentCall>>),
-    scope: &mut Option<Scope>,
-    future: &mut CallFuture,
-) -> Poll<Outcome> {
-    poll_fn(|context| {
-        let _entered = span.map(Span::enter);
-        let poll = || method.poll(|| future.poll_unpin(context));
-        let poll = || CurrentCall::enter(logged, poll);
-        Poll::Ready(call_slots::enter(scope, poll))
-    })
-    .await
 }
 
 /// Propagates a panic of a task. Panics of user code are caught in the call, so this one is a bug.

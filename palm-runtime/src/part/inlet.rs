@@ -1,6 +1,6 @@
 //! [`Inlet`]: where an outbound part receives its messages, and [`Pace`], which adapts how many.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{BATCH, Envelope};
 use crate::fair_queue::FlowKey;
@@ -80,11 +80,16 @@ impl Default for Pace {
 }
 
 impl Pace {
-    pub(crate) const TARGET: Duration = Duration::from_millis(1);
+    const TARGET: Duration = Duration::from_millis(1);
 
     /// Returns how many messages to receive.
     pub(crate) fn messages(&self) -> usize {
         self.0
+    }
+
+    /// Returns until when a batch may be handled whose first message is handled now. The rest should be put back then.
+    pub(crate) fn deadline(now: Instant) -> Instant {
+        now + Self::TARGET
     }
 
     /// Returns whether the rest of a batch should be put back after this time.

@@ -124,23 +124,20 @@ impl Publisher {
         }
     }
 
-    /// Publishes a batch without splitting it, unless a hook or legacy subscriber needs its messages. Returns whether
-    /// it did.
-    pub(super) fn send_batch(&mut self, envelope: &Envelope) -> bool {
-        let Some(batch) = &envelope.batch else {
-            return false;
-        };
+    /// Publishes a batch, of which `first` is the first message, without splitting it, unless a hook or legacy subscriber
+    /// needs its messages. Returns whether it did.
+    pub(super) fn send_batch(&mut self, first: &Message, batch: &Batch) -> bool {
         // The messages of a batch have the same steps.
-        if self.hooks.is_some() || self.may_have_followers(&envelope.message) {
+        if self.hooks.is_some() || self.may_have_followers(first) {
             return false;
         }
-        let topic = self.client_topic(&envelope.message);
+        let topic = self.client_topic(first);
         let is_linked = |direct: &DirectTopic| direct.over_links && !direct.over_socket;
         if !self.direct_topic(&topic, true).is_some_and(is_linked) {
             return false;
         }
         self.counters.count(batch.len(), batch.bytes());
-        self.linked.push(topic, Batch::clone(batch));
+        self.linked.push(topic, batch.clone());
         true
     }
 

@@ -252,10 +252,11 @@ impl AnyPubService {
                     }
                     publisher.handle_subscriptions().await?;
                     for envelope in envelopes.drain(..) {
-                        if envelope.batch.is_none() {
-                            // Most results: an envelope is not moved into a list of one.
+                        let Some(batch) = &envelope.batch else {
                             publisher.publish_envelope(envelope).await?;
-                        } else if !publisher.send_batch(&envelope) {
+                            continue;
+                        };
+                        if !publisher.send_batch(&envelope.message, batch) {
                             envelope.split_into(&mut each);
                             for envelope in each.drain(..) {
                                 publisher.publish_envelope(envelope).await?;
