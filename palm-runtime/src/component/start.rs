@@ -229,7 +229,7 @@ impl ServerTemplate {
         configuration.insert("name".to_owned(), self.name.clone());
         configuration.append(&mut self.presets);
         store.configure(configuration);
-        let has_workers = state.workers.get().is_some();
+        let has_workers = state.has_workers();
         let links = state.links.offered().into_iter().map(str::to_owned);
         let links = links.collect();
         let offer = descriptor::Advertisement {

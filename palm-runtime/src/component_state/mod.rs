@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 #[cfg(feature = "http")]
 use bytes::Bytes;
-
+#[cfg(feature = "http")]
+use futures_util::future::OptionFuture;
 use tokio::sync::SetOnce;
 
 use crate::call_slots::CallSlots;
@@ -23,21 +24,17 @@ use crate::trace::RecentCalls;
 
 #[cfg(feature = "http")]
 mod http_counters;
-mod in_flight;
+mod legacy;
 mod live_settings;
-mod on_demand;
 mod operator_requests;
-mod redelivery;
 mod reporter;
 mod streams;
 
 #[cfg(feature = "http")]
 pub(crate) use http_counters::{Counted, HttpCounters};
-pub(crate) use in_flight::InFlightTasks;
+pub(crate) use legacy::{InFlightTasks, OnDemand, OnDemandSocket, OverdueTasks, PushedTasks};
 pub(crate) use live_settings::LiveSettings;
-pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub(crate) use operator_requests::OperatorRequestError;
-pub(crate) use redelivery::{OverdueTasks, PushedTasks};
 use reporter::OpenedConnection;
 pub(crate) use reporter::{Reporter, host_name};
 pub(crate) use streams::{FollowedStreams, StreamId};
@@ -47,8 +44,8 @@ pub(crate) use streams::{FollowedStreams, StreamId};
 pub(crate) struct ComponentState {
     /// The legacy clients at the PULL socket, if the component has one.
     pub(crate) callers: OnceLock<Peers>,
-    /// The legacy workers at the PUSH socket, if the component has workers.
-    pub(crate) workers: OnceLock<Peers>,
+    /// Set if the component has workers: the legacy ones at the PUSH socket, or `None` with links only.
+    pub(crate) workers: OnceLock<Option<Peers>>,
     /// The legacy subscribers at the PUB socket, if the component has one.
     pub(crate) followers: OnceLock<Peers>,
     /// Set when all parts run.
@@ -156,31 +153,39 @@ impl ComponentState {
         Some(pushed.unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Returns whether the component sends tasks to workers.
+    pub(crate) fn has_workers(&self) -> bool {
+        self.workers.get().is_some()
+    }
+
+    /// Returns the legacy workers at the PUSH socket, if the component has one.
+    fn legacy_workers(&self) -> Option<&Peers> {
+        self.workers.get()?.as_ref()
+    }
+
     /// Returns a number that changes when a worker connects or disconnects.
     #[cfg(feature = "http")]
     pub(crate) fn workers_generation(&self) -> u64 {
-        let pushed_to = self.workers.get().map_or(0, Peers::generation);
+        let pushed_to = self.legacy_workers().map_or(0, Peers::generation);
         pushed_to.wrapping_add(self.links.generation())
     }
 
     /// Waits until a worker is connected. Returns immediately if the component has no workers. Cancel safe.
     #[cfg(feature = "http")]
     pub(crate) async fn worker_connected(&self) -> Result<(), SocketClosed> {
-        let Some(pushed_to) = self.workers.get() else {
+        if !self.has_workers() {
             return Ok(());
-        };
+        }
         tokio::select! {
-            connected = pushed_to.connected() => connected,
+            Some(connected) = OptionFuture::from(self.legacy_workers().map(Peers::connected)) => connected,
             () = self.links.connected() => Ok(()),
         }
     }
 
     /// Returns whether a legacy worker is connected.
     pub(crate) fn any_legacy_worker(&self) -> bool {
-        match self.workers.get() {
-            Some(pushed_to) => pushed_to.any().unwrap_or(false),
-            None => false,
-        }
+        self.legacy_workers()
+            .is_some_and(|pushed_to| pushed_to.any().unwrap_or(false))
     }
 
     /// Returns whether a worker may run the function of `task`: `false` if all connected workers have registered their
@@ -188,8 +193,7 @@ impl ComponentState {
     #[cfg(feature = "http")]
     pub(crate) async fn may_run(&self, task: &Bytes) -> bool {
         // Legacy workers register nothing.
-        let has_workers = self.workers.get().is_some();
-        !has_workers || self.links.may_run(task).await || self.any_legacy_worker()
+        !self.has_workers() || self.links.may_run(task).await || self.any_legacy_worker()
     }
 
     /// Returns whether a worker is connected.
@@ -197,7 +201,7 @@ impl ComponentState {
         if self.links.workers() > 0 {
             return Ok(true);
         }
-        match self.workers.get() {
+        match self.legacy_workers() {
             Some(pushed_to) => pushed_to.any(),
             None => Ok(false),
         }

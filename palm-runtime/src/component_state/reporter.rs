@@ -231,7 +231,7 @@ impl ComponentState {
             None => 0,
         };
         let mut legacy = Legacy::default();
-        legacy.workers = count(self.workers.get()).await;
+        legacy.workers = count(self.legacy_workers()).await;
         legacy.clients = count(self.callers.get()).await;
         legacy.subscribers = count(self.followers.get()).await;
         legacy.tasks = self.outstanding.sent();

@@ -354,7 +354,7 @@ async fn health(gateway: &Gateway) -> Response<Body> {
     let component = gateway.0.component();
     let is_up = component.is_some() && !gateway.0.closed.is_cancelled();
     let has_workers = match component {
-        Some(component) if component.state.workers.get().is_some() => {
+        Some(component) if component.state.has_workers() => {
             component.state.any_worker().unwrap_or(false)
         }
         _ => true,

@@ -64,19 +64,32 @@ impl Setup<'_> {
         self.options
     }
 
-    /// Binds a socket for legacy peers: now, or when the first peer requests its address under `key`.
+    /// Creates a socket for legacy peers, and binds it: now, or when the first peer requests its address under `key`.
     ///
-    /// `key` is also the option that sets the address. The socket is never bound if the component has links only.
-    pub(crate) async fn bind_legacy(
+    /// `key` is also the option that sets the address. Returns `None` if the component has links only.
+    pub(crate) async fn legacy_socket<S>(
+        &mut self,
+        key: &'static str,
+        address: &LegacyAddress,
+        idle: fn(&SocketOptions) -> S,
+        peers: fn(&S) -> Peers,
+    ) -> Result<Option<S>, SocketError> {
+        if self.links_only {
+            self.bind_address(key, &address.address)?;
+            return Ok(None);
+        }
+        let socket = idle(self.options);
+        self.bind_legacy(key, address, peers(&socket)).await?;
+        Ok(Some(socket))
+    }
+
+    async fn bind_legacy(
         &mut self,
         key: &'static str,
         legacy: &LegacyAddress,
         socket: Peers,
     ) -> Result<(), SocketError> {
         let address = self.bind_address(key, &legacy.address)?;
-        if self.links_only {
-            return Ok(());
-        }
         if let Some(network) = &self.options.network {
             address.check(network)?;
         }

@@ -415,7 +415,7 @@ fn register(
     state: &ComponentState,
     worker: &Bytes,
 ) -> Result<Bytes, ControlError> {
-    if state.workers.get().is_some() {
+    if state.has_workers() {
         let registered = state.functions.add_descriptor(worker)?;
         list_functions(store, state, registered)?;
     }

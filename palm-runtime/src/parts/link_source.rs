@@ -1,4 +1,4 @@
-//! Message sources that receive from a PULL socket and from links.
+//! Message sources that receive from links, and from a PULL socket of legacy peers.
 
 use std::sync::Arc;
 
@@ -71,16 +71,16 @@ impl LinkInbound {
     }
 }
 
-/// A PULL socket and links.
+/// Links, and a PULL socket unless the component has links only.
 #[derive(Debug)]
 pub(super) struct PullAndLinks {
-    pub(super) pull: Pull,
+    pub(super) pull: Option<Pull>,
     pub(super) linked: LinkInbound,
 }
 
 impl PullAndLinks {
     pub(super) fn new(
-        pull: Pull,
+        pull: Option<Pull>,
         incoming: Option<mpsc::UnboundedReceiver<InboundEvent>>,
         senders: LinkPeers,
         state: Arc<ComponentState>,
@@ -92,6 +92,13 @@ impl PullAndLinks {
         };
         Self { pull, linked }
     }
+
+    /// Closes the socket.
+    pub(super) async fn close(self) {
+        if let Some(pull) = self.pull {
+            pull.close().await;
+        }
+    }
 }
 
 impl MessageSource for PullAndLinks {
@@ -100,9 +107,13 @@ impl MessageSource for PullAndLinks {
         out: &mut Vec<SourceEvent>,
         max: usize,
     ) -> Result<(), SocketClosed> {
+        let Some(pull) = &mut self.pull else {
+            self.linked.recv(out).await;
+            return Ok(());
+        };
         let mut pulled = Vec::new();
         tokio::select! {
-            received = MessageSource::recv_many(&mut self.pull, &mut pulled, max) => received?,
+            received = MessageSource::recv_many(pull, &mut pulled, max) => received?,
             () = self.linked.recv(out) => {}
         }
         out.append(&mut pulled);
@@ -111,7 +122,9 @@ impl MessageSource for PullAndLinks {
 
     fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
         self.linked.try_recv(out);
-        MessageSource::try_recv_many(&mut self.pull, out, max);
+        if let Some(pull) = &mut self.pull {
+            MessageSource::try_recv_many(pull, out, max);
+        }
     }
 
     fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {

@@ -64,12 +64,13 @@ impl Inbound for PullService {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
-        let pull = Pull::idle(setup.options);
-        setup
-            .bind_legacy("pull_address", &self.address, pull.peers())
+        let pull = setup
+            .legacy_socket("pull_address", &self.address, Pull::idle, Pull::peers)
             .await?;
-        // The first of several such parts counts.
-        let _ = setup.state.callers.set(pull.peers());
+        if let Some(pull) = &pull {
+            // The first of several such parts counts.
+            let _ = setup.state.callers.set(pull.peers());
+        }
         let linked = setup.state.links.take_calls();
         let state = setup.state.clone();
         let mut calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, state));
@@ -78,7 +79,7 @@ impl Inbound for PullService {
         Ok(Running::inbound(|outlet| async move {
             let receive_loop = ReceiveLoop::new(opened, hooks, MessageIds::Assigned, outlet);
             receive_loop.run(&mut calls).await?;
-            calls.0.pull.close().await;
+            calls.0.close().await;
             Ok(())
         }))
     }

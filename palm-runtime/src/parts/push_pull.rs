@@ -94,17 +94,16 @@ impl Outbound for PushPullService {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
-        let push = Push::idle(setup.options);
-        setup
-            .bind_legacy("worker_push_address", &self.push_address, push.peers())
+        let (push_address, pull_address) = (&self.push_address, &self.pull_address);
+        let push = setup
+            .legacy_socket("worker_push_address", push_address, Push::idle, Push::peers)
             .await?;
-        let pull = Pull::idle(setup.options);
-        setup
-            .bind_legacy("worker_pull_address", &self.pull_address, pull.peers())
+        let pull = setup
+            .legacy_socket("worker_pull_address", pull_address, Pull::idle, Pull::peers)
             .await?;
         setup.state.outstanding.open();
         // The first of several such parts counts.
-        let _ = setup.state.workers.set(push.peers());
+        let _ = setup.state.workers.set(push.as_ref().map(Push::peers));
         let links = &setup.state.links;
         let (is_linked, linked) = (links.claim_tasks(), links.take_results());
         let opened = PartContext::new(setup);
@@ -115,7 +114,7 @@ impl Outbound for PushPullService {
             let linger = inlet.linger();
             let task_outlet = outlet.clone();
             let tasks = TaskScheduler {
-                push: &push,
+                push: push.as_ref(),
                 name: &name,
                 state: &state,
                 counters: &counters,
@@ -132,7 +131,9 @@ impl Outbound for PushPullService {
             let (pushed, taken) = tokio::join!(push_all, results);
             pushed?;
             taken?;
-            push.close(linger).await;
+            if let Some(push) = push {
+                push.close(linger).await;
+            }
             Ok(())
         }))
     }

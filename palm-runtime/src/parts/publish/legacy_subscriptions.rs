@@ -16,11 +16,11 @@ impl Publisher {
         topic: &ByteString,
     ) -> Result<(), SocketClosed> {
         // Without a subscriber they stay pending.
-        if !self.publish.is_subscribed(topic.as_bytes()) {
+        if !self.subscribers.is_subscribed(topic.as_bytes()) {
             return Ok(());
         }
         for (topic, frame) in self.pending.release(topic.as_bytes()) {
-            let recipients = self.publish.exact_subscribers(topic.as_bytes());
+            let recipients = self.subscribers.exact_subscribers(topic.as_bytes());
             let now = clock::now();
             self.resend_buffer.record(now, &topic, &frame, recipients);
             self.publish(topic, frame).await?;
@@ -34,7 +34,7 @@ impl Publisher {
 
     /// Returns whether the current subscriptions of a topic may be stale, so that its answer has to be withheld.
     pub(super) fn may_be_stale(&self, topic: &ByteString) -> bool {
-        let subscribers = self.publish.exact_subscribers(topic.as_bytes());
+        let subscribers = self.subscribers.exact_subscribers(topic.as_bytes());
         !subscribers.is_empty()
             && !self.pending.time().is_zero()
             && !self.pending.contains(topic)
@@ -46,7 +46,7 @@ impl Publisher {
     /// Returns whether publications under `topic` are sent at the PUB socket. Answers to a client with a link are not,
     /// since a subscriber to all topics would receive them.
     pub(super) fn may_leave_by_socket(&self, topic: &str) -> bool {
-        self.publish.is_subscribed(topic.as_bytes())
+        self.subscribers.is_subscribed(topic.as_bytes())
             && !(self.links && self.component_state.links.has_client(topic))
     }
 
@@ -59,12 +59,12 @@ impl Publisher {
             self.awaiting_ready.push(topic.clone());
             Readiness::Subscribed
         };
-        self.publish.send(topic, ready.body()).await
+        self.subscribers.send(topic, ready.body()).await
     }
 
     pub(super) async fn streams_are_in_place(&mut self) -> Result<(), SocketClosed> {
         for topic in std::mem::take(&mut self.awaiting_ready) {
-            self.publish
+            self.subscribers
                 .send(topic, Readiness::UpstreamConnected.body())
                 .await?;
         }
@@ -74,7 +74,7 @@ impl Publisher {
     /// Handles changes of subscriptions at the PUB socket: answers `ready` topics, and publishes pending publications
     /// and missed answers to new subscribers.
     pub(super) async fn handle_subscriptions(&mut self) -> Result<(), SocketClosed> {
-        while let Some(change) = self.publish.next_change().await? {
+        while let Some(change) = self.subscribers.next_change().await? {
             self.direct_topic = None;
             let prefix = match change {
                 SubscriptionChange::Added(prefix) => {
@@ -90,7 +90,7 @@ impl Publisher {
                 }
                 SubscriptionChange::Removed(prefix) => {
                     self.awaiting_ready.retain(|topic| *topic != prefix);
-                    if self.publish.exact_subscribers(&prefix).is_empty()
+                    if self.subscribers.exact_subscribers(&prefix).is_empty()
                         && let Ok(topic) = std::str::from_utf8(&prefix)
                     {
                         self.stale.forget(topic);
@@ -98,11 +98,11 @@ impl Publisher {
                     prefix
                 }
             };
-            if let [subscriber] = *self.publish.exact_subscribers(&prefix) {
+            if let [subscriber] = *self.subscribers.exact_subscribers(&prefix) {
                 for frame in self.resend_buffer.missed(&prefix, subscriber) {
                     tracing::debug!("resending an answer that went to a stale subscription");
                     self.counters.count(1, frame.len());
-                    self.publish.send(prefix.clone(), frame).await?;
+                    self.subscribers.send(prefix.clone(), frame).await?;
                 }
             }
         }

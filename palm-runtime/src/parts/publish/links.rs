@@ -21,7 +21,7 @@ impl Publisher {
         let links = &self.component_state.links;
         self.links
             && (links.has_subscriber(topic)
-                || !self.publish.is_subscribed(topic.as_bytes()) && links.is_caller(topic))
+                || !self.subscribers.is_subscribed(topic.as_bytes()) && links.is_caller(topic))
     }
 
     /// Sends the collected deliveries over links, and waits until subscribers have capacity: backpressure.
@@ -95,18 +95,18 @@ impl Publisher {
         if self.has_subscriber(topic) {
             self.linked.push(topic.into(), list.clone().into());
         }
-        if !self.publish.is_subscribed(CANCEL_TOPIC) {
+        if !self.subscribers.is_subscribed(CANCEL_TOPIC) {
             return Ok(());
         }
         let topic = Bytes::from_static(CANCEL_TOPIC);
-        self.publish.send(topic, list).await
+        self.subscribers.send(topic, list).await
     }
 
     /// Drops the backlog of a subscriber that was disconnected.
     pub(super) fn undelivered(&mut self, deliveries: Vec<LinkPublication>) {
         let mut dropped = Vec::new();
         for publication in deliveries {
-            if !self.publish.is_subscribed(publication.topic.as_bytes()) {
+            if !self.subscribers.is_subscribed(publication.topic.as_bytes()) {
                 dropped.extend(each(publication));
             }
         }

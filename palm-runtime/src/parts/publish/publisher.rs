@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::legacy::{ResendBuffer, STALE_TIMEOUT, StaleSubscriptions};
+use super::legacy::{LegacySubscribers, ResendBuffer, STALE_TIMEOUT, StaleSubscriptions};
 use super::link_queue::LinkQueue;
 use super::pending::{PendingPublications, Retention};
 use crate::clock;
@@ -22,7 +22,7 @@ use crate::message::{Batch, FramePool, Message};
 use crate::method::Hooks;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope};
-use crate::socket::{Publish, SocketClosed, TrySendError};
+use crate::socket::{SocketClosed, TrySendError};
 
 /// The outcome of the fast path for a message.
 pub(super) enum DirectSend {
@@ -91,7 +91,7 @@ pub(super) struct Publisher {
     pub(super) unfollowed: UnfollowedMessages,
     pub(super) pending: PendingPublications,
     pub(super) resend_buffer: ResendBuffer,
-    pub(super) publish: Publish,
+    pub(super) subscribers: LegacySubscribers,
     pub(super) name: ByteString,
     pub(super) context: Arc<ComponentContext>,
     pub(super) component_state: Arc<ComponentState>,
@@ -119,7 +119,7 @@ impl Publisher {
         }
         match self.try_send_direct(message)? {
             DirectSend::Sent => Ok(()),
-            DirectSend::Full(topic, frame) => self.publish.send(topic, frame).await,
+            DirectSend::Full(topic, frame) => self.subscribers.send(topic, frame).await,
             DirectSend::Other(topic, message) => self.send(topic, message).await,
         }
     }
@@ -151,7 +151,7 @@ impl Publisher {
             let over_socket = self.may_leave_by_socket(topic);
             let over_links = self.has_subscriber(topic);
             let has_subscribers = (over_socket || over_links) && !self.pending.contains(topic);
-            let exact = || self.publish.exact_subscribers(topic.as_bytes());
+            let exact = || self.subscribers.exact_subscribers(topic.as_bytes());
             // A subscriber of exactly a client's topic may be a legacy client, whose subscription may be stale.
             if topic.is_empty() || !has_subscribers || is_client && !exact().is_empty() {
                 return None;
@@ -201,7 +201,7 @@ impl Publisher {
         if !over_socket {
             return Ok(DirectSend::Sent);
         }
-        match self.publish.try_send(topic.into_bytes(), frame) {
+        match self.subscribers.try_send(topic.into_bytes(), frame) {
             Ok(()) => Ok(DirectSend::Sent),
             Err(TrySendError::Full((topic, frame))) => Ok(DirectSend::Full(topic, frame)),
             Err(TrySendError::Closed(closed)) => Err(closed),
@@ -217,7 +217,7 @@ impl Publisher {
     /// Returns whether the client of a message receives answers from this component, over a link or at the PUB socket.
     pub(super) fn can_answer(&self, message: &Message) -> bool {
         let client = message.client();
-        self.has_subscriber(client) || self.publish.is_subscribed(client.as_bytes())
+        self.has_subscriber(client) || self.subscribers.is_subscribed(client.as_bytes())
     }
 
     /// Returns whether the client of a message receives answers from this component over a link.
@@ -276,7 +276,7 @@ impl Publisher {
         };
         let frame = message.into_frame_in(&mut self.memory);
         let has_subscribers =
-            self.publish.is_subscribed(topic.as_bytes()) || self.has_subscriber(&topic);
+            self.subscribers.is_subscribed(topic.as_bytes()) || self.has_subscriber(&topic);
         let is_pending = self.pending.contains(&topic) || !has_subscribers;
         if !is_stale && !is_pending {
             return self.publish(topic, frame).await;
@@ -303,7 +303,7 @@ impl Publisher {
     ) -> Result<(), SocketClosed> {
         self.counters.count(1, frame.len());
         let caller_generation = self.caller_generation();
-        let recipients = self.publish.exact_subscribers(topic.as_bytes());
+        let recipients = self.subscribers.exact_subscribers(topic.as_bytes());
         if !recipients.is_empty() {
             self.stale
                 .record_answer(clock::now(), &topic, recipients, caller_generation);
@@ -317,7 +317,7 @@ impl Publisher {
                 return Ok(());
             }
         }
-        self.publish.send(topic.into_bytes(), frame).await
+        self.subscribers.send(topic.into_bytes(), frame).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::legacy::{ResendBuffer, StaleSubscriptions};
+use super::legacy::{LegacySubscribers, ResendBuffer, StaleSubscriptions};
 use super::link_queue::LinkQueue;
 use super::pending::{PendingLimits, PendingPublications};
 use super::publisher::{Publisher, UnfollowedMessages};
@@ -117,7 +117,7 @@ pub(crate) struct AnyPubService {
 
 #[derive(Debug)]
 struct OpenPubService {
-    publish: Publish,
+    publish: Option<Publish>,
     /// New subscriptions over links; `None` if another part of the component publishes over links.
     followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
     context: Arc<ComponentContext>,
@@ -165,11 +165,12 @@ impl Outbound for AnyPubService {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
-        let publish = Publish::idle(setup.options);
-        setup
-            .bind_legacy("pub_address", &self.address, publish.peers())
+        let publish = setup
+            .legacy_socket("pub_address", &self.address, Publish::idle, Publish::peers)
             .await?;
-        let _ = setup.state.followers.set(publish.peers());
+        if let Some(publish) = &publish {
+            let _ = setup.state.followers.set(publish.peers());
+        }
         let opened = OpenPubService {
             publish,
             followed: setup.state.links.claim_publications(),
@@ -201,7 +202,7 @@ impl AnyPubService {
             unfollowed: UnfollowedMessages::default(),
             pending: PendingPublications::new(self.pending_limits),
             resend_buffer: ResendBuffer::default(),
-            publish: opened.publish,
+            subscribers: LegacySubscribers::new(opened.publish),
             name: opened.context.name.as_str().into(),
             context: opened.context,
             component_state: opened.state,
@@ -226,7 +227,7 @@ impl AnyPubService {
             };
             tokio::select! {
                 biased;
-                changed = publisher.publish.changed() => {
+                changed = publisher.subscribers.changed() => {
                     changed?;
                     publisher.handle_subscriptions().await?;
                 }
@@ -288,7 +289,7 @@ impl AnyPubService {
         }
         // The close of a session reports what its peer has not acknowledged by then.
         let _ = tokio::time::timeout(stop.flush_time(), state.links.delivered()).await;
-        publisher.publish.close(stop.flush_time()).await;
+        publisher.subscribers.close(stop.flush_time()).await;
         Ok(())
     }
 }

@@ -18,14 +18,14 @@ use crate::socket::SocketClosed;
 const LAST_SUBSCRIPTIONS_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Publisher {
-    /// Waits for subscribers of pending publications when the component stops, and drops the rest.
+    /// Waits for legacy subscribers of pending publications when the component stops, and drops the rest.
     pub(super) async fn await_last_subscriptions(
         &mut self,
         linger: Duration,
     ) -> Result<(), SocketClosed> {
         let until = tokio::time::Instant::now() + linger.min(LAST_SUBSCRIPTIONS_TIMEOUT);
-        while self.pending.next_expiry().is_some() {
-            match tokio::time::timeout_at(until, self.publish.changed()).await {
+        while self.subscribers.are_possible() && self.pending.next_expiry().is_some() {
+            match tokio::time::timeout_at(until, self.subscribers.changed()).await {
                 Ok(changed) => changed?,
                 Err(_) => break,
             }
@@ -84,12 +84,16 @@ impl Publisher {
             self.counters.count_error();
             if self.has_subscriber(&client) {
                 self.linked.push(client, frame.into());
-            } else if !self.publish.is_subscribed(client.as_bytes()) {
+            } else if !self.subscribers.is_subscribed(client.as_bytes()) {
                 dropped.extend(
                     self.pending
                         .push(clock::now(), client, frame, Retention::Full),
                 );
-            } else if self.publish.try_send(client.into_bytes(), frame).is_err() {
+            } else if self
+                .subscribers
+                .try_send(client.into_bytes(), frame)
+                .is_err()
+            {
                 lost += 1;
             }
         }

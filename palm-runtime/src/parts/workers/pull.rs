@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::legacy::count_results;
 use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
 use crate::link::inbound::InboundEvent;
-use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::part::{
     AnyInboundHooks, Binding, Inbound, LegacyAddress, OpenError, Outlet, Running, Setup,
@@ -17,7 +17,7 @@ use crate::parts::context::PartContext;
 use crate::parts::link_source::{LinkPeers, PullAndLinks};
 use crate::parts::pending_replies::PendingReplies;
 use crate::parts::receive_loop::{
-    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent,
+    ConsumedMessages, MessageIds, MessageSource, ReceiveLoop, SourceEvent,
 };
 use crate::socket::{Pull, SocketClosed};
 
@@ -54,9 +54,13 @@ impl Inbound for WorkerPullService {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
-        let pull = Pull::idle(setup.options);
-        setup
-            .bind_legacy("worker_pull_address", &self.address, pull.peers())
+        let pull = setup
+            .legacy_socket(
+                "worker_pull_address",
+                &self.address,
+                Pull::idle,
+                Pull::peers,
+            )
             .await?;
         let linked = setup.state.links.take_results();
         let opened = PartContext::new(setup);
@@ -68,7 +72,7 @@ impl Inbound for WorkerPullService {
 
 /// Receives results and sends them on, until the component stops and the results of all tasks have arrived.
 pub(in crate::parts) async fn receive_results(
-    pull: Pull,
+    pull: Option<Pull>,
     opened: PartContext,
     replies: Option<&PendingReplies>,
     linked: Option<mpsc::UnboundedReceiver<InboundEvent>>,
@@ -95,11 +99,11 @@ pub(in crate::parts) async fn receive_results(
     };
     let (result, ()) = tokio::join!(receive_loop.run(&mut source), stopping);
     result?;
-    source.source.pull.close().await;
+    source.source.close().await;
     Ok(())
 }
 
-/// The source of results. Counts those that arrive at the socket; links count theirs.
+/// The source of results, which also answers the requests that wait for them.
 struct ResultSource<'a> {
     source: PullAndLinks,
     counters: Arc<PartCounters>,
@@ -107,40 +111,14 @@ struct ResultSource<'a> {
 }
 
 impl ResultSource<'_> {
-    /// Counts the results from the socket, drops duplicates of redelivered tasks, and answers waiting requests.
     fn count(&self, results: &mut Vec<SourceEvent>) {
         let state = &self.source.linked.state;
         self.counters.count_dropped(state.links.take_strays());
-        let mut pushed = state.pushed();
-        // Frames from sockets are not batched.
-        let frame = |result: &SourceEvent| match result {
-            SourceEvent::Messages {
-                batch,
-                origin: Origin::Socket,
-                ..
-            } => Some(batch.first()),
-            _ => None,
-        };
-        let mut came = 0;
-        results.retain(|result| {
-            let Some(frame) = frame(result) else {
-                return true;
-            };
-            came += 1;
-            let Some(pushed) = &mut pushed else {
-                return true;
-            };
-            match Message::decode(frame).map_or(0, |message| message.task_number()) {
-                0 => true,
-                number => pushed.result(number),
-            }
-        });
-        drop(pushed);
+        if self.source.pull.is_some() {
+            count_results(state, results);
+        }
         if let Some(replies) = self.replies {
             replies.answer_all(results.iter().filter_map(SourceEvent::batch));
-        }
-        if came > 0 {
-            state.outstanding.subtract(came);
         }
     }
 }

@@ -63,13 +63,17 @@ impl Outbound for WorkerPushService {
     }
 
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<(Inlet, Outlet)>, OpenError> {
-        let push = Push::idle(setup.options);
-        setup
-            .bind_legacy("worker_push_address", &self.address, push.peers())
+        let push = setup
+            .legacy_socket(
+                "worker_push_address",
+                &self.address,
+                Push::idle,
+                Push::peers,
+            )
             .await?;
         setup.state.outstanding.open();
         // The first of several such parts counts.
-        let _ = setup.state.workers.set(push.peers());
+        let _ = setup.state.workers.set(push.as_ref().map(Push::peers));
         // Tasks are also sent over links, unless another part does that.
         let is_linked = setup.state.links.claim_tasks();
         let (context, state) = (setup.context.clone(), setup.state.clone());
@@ -77,7 +81,7 @@ impl Outbound for WorkerPushService {
         Ok(Running::outbound(move |mut inlet, outlet| async move {
             let tasks = TaskScheduler {
                 links: is_linked.then_some(&state.links),
-                push: &push,
+                push: push.as_ref(),
                 name: &context.name,
                 state: &state,
                 counters: &counters,
@@ -87,7 +91,9 @@ impl Outbound for WorkerPushService {
             let result = tasks.push_all(&mut inlet).await;
             state.outstanding.close();
             result?;
-            push.close(inlet.linger()).await;
+            if let Some(push) = push {
+                push.close(inlet.linger()).await;
+            }
             Ok(())
         }))
     }

@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 
-use super::legacy_balance::{LegacyWorkers, MAX_TASKS_PER_LEGACY_WORKER};
+use super::backlog::{TaskBacklog, next_task};
+use super::legacy::{LegacyWorkers, MAX_TASKS_PER_LEGACY_WORKER, redeliver};
 use crate::clock;
 use crate::component_state::ComponentState;
 use crate::executor::log_failure;
@@ -26,12 +28,10 @@ use crate::report::{RecentCall, Work};
 use crate::socket::{Push, SocketClosed};
 use crate::trace;
 
-/// Tasks that are not assigned to a worker yet, each with the flow of its client.
-pub(super) type TaskBacklog = VecDeque<(Flow, Batch)>;
-
 /// Assigns tasks to workers.
 pub(in crate::parts) struct TaskScheduler<'a> {
-    pub(in crate::parts) push: &'a Push,
+    /// The socket of legacy workers; `None` with links only.
+    pub(in crate::parts) push: Option<&'a Push>,
     /// The links to workers, if tasks are also sent over links.
     pub(in crate::parts) links: Option<&'a LinkServer>,
     /// The component's name.
@@ -82,19 +82,20 @@ impl TaskScheduler<'_> {
     async fn push_until_dry(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let mut envelopes = Vec::new();
         let mut tasks = VecDeque::new();
-        let mut legacy = LegacyWorkers::default();
-        let peers = self.push.peers();
+        let legacy = |push| LegacyWorkers::new(push, self.state, self.counters);
+        let mut legacy = self.push.map(legacy);
         loop {
             let absent = self.links.is_some_and(LinkServer::has_unassignable);
             for flow in self.links.map_or_else(Vec::new, LinkServer::take_resumed) {
                 inlet.set_paused(flow, false);
             }
+            let has_legacy = legacy.as_ref().is_some_and(|it| it.count() > 0);
             let receive = async {
-                match legacy.count {
-                    0 => inlet.recv_batches(&mut envelopes, BATCH).await,
+                match has_legacy {
+                    false => inlet.recv_batches(&mut envelopes, BATCH).await,
                     // Tasks that are not assigned at once wait here, without fairness between clients. So only few
                     // are received.
-                    _ => {
+                    true => {
                         inlet
                             .recv_many(&mut envelopes, MAX_TASKS_PER_LEGACY_WORKER as usize)
                             .await
@@ -105,19 +106,21 @@ impl TaskScheduler<'_> {
                 biased;
                 received = receive => received,
                 () = self.links_changed() => {
-                    self.fail_tasks(&mut tasks, &legacy).await;
-                    self.take_legacy_tasks(&mut tasks, &mut legacy).await?;
+                    self.fail_tasks(&mut tasks, has_legacy).await;
+                    self.retake_legacy_tasks(&mut tasks, &mut legacy)?;
                     self.assign(&mut tasks, &mut legacy, inlet).await?;
                     continue;
                 }
-                connected = peers.connected(), if absent && legacy.count == 0 => {
+                Some(connected) = OptionFuture::from(legacy.as_ref().map(LegacyWorkers::connected)), if absent && !has_legacy => {
                     connected?;
-                    self.take_legacy_tasks(&mut tasks, &mut legacy).await?;
+                    self.retake_legacy_tasks(&mut tasks, &mut legacy)?;
                     self.assign(&mut tasks, &mut legacy, inlet).await?;
                     continue;
                 }
-                due = self.overdue() => {
-                    self.redeliver(due, &mut tasks).await;
+                Some(due) = OptionFuture::from(legacy.as_ref().map(LegacyWorkers::overdue)) => {
+                    for task in redeliver(due, &mut tasks) {
+                        self.fail_task(task).await;
+                    }
                     self.assign(&mut tasks, &mut legacy, inlet).await?;
                     continue;
                 }
@@ -210,25 +213,41 @@ impl TaskScheduler<'_> {
     async fn assign(
         &self,
         tasks: &mut TaskBacklog,
-        legacy: &mut LegacyWorkers,
+        legacy: &mut Option<LegacyWorkers<'_>>,
         inlet: &mut Inlet,
     ) -> Result<(), SocketClosed> {
         let mut paused = Vec::new();
         while !tasks.is_empty() {
             let linked = self.links.filter(|links| links.workers() > 0);
-            if legacy.refresh(self.push).await?
-                && let Some(links) = self.links
+            if let Some(legacy) = legacy
+                && legacy.refresh()?
             {
-                tasks.extend(links.set_legacy(legacy.count > 0));
+                self.take_legacy_tasks(tasks, legacy);
             }
             let mut may_push = true;
-            match linked {
-                None => {
-                    if self.try_push(tasks)? {
+            match (linked, &mut *legacy) {
+                (None, None) => {}
+                (None, Some(legacy)) => {
+                    if legacy.try_push_all(tasks)? {
                         continue;
                     }
                 }
-                Some(links) if legacy.count == 0 => {
+                // Least-loaded scheduling between both kinds of workers, one task at a time.
+                (Some(links), Some(legacy)) if legacy.count() > 0 => {
+                    let Some((flow, task)) = next_task(tasks, self.counters) else {
+                        continue;
+                    };
+                    let reach = links.reach(&task);
+                    tasks.push_front((flow, task.into()));
+                    may_push = legacy.have_capacity();
+                    if may_push && legacy.take_turn(reach) && legacy.try_push(tasks)? {
+                        continue;
+                    }
+                    if matches!(reach, WorkerReach::Load(_)) && links.submit(tasks, 0, 1) > 0 {
+                        continue;
+                    }
+                }
+                (Some(links), _) => {
                     links.submit_all(tasks, &mut paused);
                     for flow in paused.drain(..) {
                         inlet.set_paused(flow, true);
@@ -237,25 +256,11 @@ impl TaskScheduler<'_> {
                         break;
                     }
                 }
-                // Least-loaded scheduling between both kinds of workers, one task at a time.
-                Some(links) => {
-                    let Some((flow, task)) = self.next(tasks) else {
-                        continue;
-                    };
-                    let reach = links.reach(&task);
-                    tasks.push_front((flow, task.into()));
-                    may_push = legacy.have_capacity(&self.state.outstanding);
-                    let is_pushed = may_push && legacy.take_turn(&self.state.outstanding, reach);
-                    if is_pushed && self.try_push_one(tasks)? {
-                        continue;
-                    }
-                    if matches!(reach, WorkerReach::Load(_)) && links.submit(tasks, 0, 1) > 0 {
-                        continue;
-                    }
-                }
             }
-            if let Some((flow, task)) = self.next(tasks)
-                && let Some(task) = self.wait_for_worker(task, may_push, tasks, legacy).await?
+            if let Some((flow, task)) = next_task(tasks, self.counters)
+                && let Some(task) = self
+                    .wait_for_worker(task, may_push, tasks, legacy.as_ref())
+                    .await?
             {
                 tasks.push_front((flow, task.into()));
             }
@@ -264,33 +269,44 @@ impl TaskScheduler<'_> {
     }
 
     /// Takes the tasks back from the dispatch that only legacy workers can run, if there are such workers.
-    async fn take_legacy_tasks(
+    fn take_legacy_tasks(&self, tasks: &mut TaskBacklog, legacy: &LegacyWorkers<'_>) {
+        if let Some(links) = self.links {
+            tasks.extend(links.set_legacy(legacy.count() > 0));
+        }
+    }
+
+    /// Counts the legacy workers, and [takes their tasks back](Self::take_legacy_tasks).
+    fn retake_legacy_tasks(
         &self,
         tasks: &mut TaskBacklog,
-        legacy: &mut LegacyWorkers,
+        legacy: &mut Option<LegacyWorkers<'_>>,
     ) -> Result<(), SocketClosed> {
-        if let Some(links) = self.links {
-            legacy.refresh(self.push).await?;
-            tasks.extend(links.set_legacy(legacy.count > 0));
+        if let Some(legacy) = legacy {
+            legacy.refresh()?;
+            self.take_legacy_tasks(tasks, legacy);
         }
         Ok(())
     }
 
-    /// Pushes `task` once the socket has capacity, if `may_push`; returns the task if it was not pushed and a worker may
-    /// have capacity now. Answers it with an error if its deadline passes.
+    /// Pushes `task` to a legacy worker once the socket has capacity, if `may_push`; returns the task if it was not pushed
+    /// and a worker may have capacity now. Answers it with an error if its deadline passes.
     async fn wait_for_worker(
         &self,
         task: Bytes,
         may_push: bool,
         tasks: &mut TaskBacklog,
-        legacy: &LegacyWorkers,
+        legacy: Option<&LegacyWorkers<'_>>,
     ) -> Result<Option<Bytes>, SocketClosed> {
-        let is_alone = legacy.count == 0 && self.links.is_none_or(|links| links.workers() == 0);
+        let has_legacy = legacy.is_some_and(|legacy| legacy.count() > 0);
+        let is_alone = !has_legacy && self.links.is_none_or(|links| links.workers() == 0);
         let waiting = tasks.iter().map(|(_, batch)| batch.len()).sum::<usize>();
         let waiting_bytes = tasks.iter().map(|(_, batch)| batch.bytes()).sum::<usize>();
         let _held = self.counters.hold(waiting + 1, waiting_bytes + task.len());
         let _unplaced = is_alone.then(|| self.state.unassigned.hold(waiting + 1));
-        let task = if may_push { self.numbered(task) } else { task };
+        let task = match legacy {
+            Some(legacy) if may_push => legacy.numbered(task),
+            _ => task,
+        };
         // Decoding copies nothing.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
         let late = async {
@@ -300,24 +316,20 @@ impl TaskScheduler<'_> {
             }
         };
         let push = async {
-            if may_push {
-                let recorded = self.record_push(&task).waiting();
-                self.push.send(task.clone()).await?;
-                recorded.keep();
-                Ok(())
-            } else {
-                self.state.outstanding.results_arrived().await;
-                Ok(())
+            match legacy {
+                Some(legacy) if may_push => legacy.push(task.clone()).await.map(|()| None),
+                Some(legacy) => {
+                    legacy.results_arrived().await;
+                    Ok(Some(task.clone()))
+                }
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            pushed = push => {
-                pushed?;
-                Ok((!may_push).then_some(task))
-            }
+            unsent = push => unsent,
             () = self.links_changed() => {
-                self.fail_tasks(tasks, legacy).await;
+                self.fail_tasks(tasks, has_legacy).await;
                 Ok(Some(task))
             }
             () = late => {
@@ -333,19 +345,6 @@ impl TaskScheduler<'_> {
         }
     }
 
-    /// Takes the next task; counts malformed frames as errors.
-    pub(super) fn next(&self, tasks: &mut TaskBacklog) -> Option<(Flow, Bytes)> {
-        next(tasks, |frame| self.is_message(frame))
-    }
-
-    fn is_message(&self, frame: &Bytes) -> bool {
-        let is_message = Message::read(frame.clone()).is_some();
-        if !is_message {
-            self.counters.count_error();
-        }
-        is_message
-    }
-
     /// Waits for a change of the links. Cancel safe.
     async fn links_changed(&self) {
         match self.links {
@@ -357,29 +356,31 @@ impl TaskScheduler<'_> {
     /// Answers the tasks that no worker with a link can run with an error.
     ///
     /// Legacy workers may have functions that no worker has registered: such tasks are added to `tasks`.
-    async fn fail_tasks(&self, tasks: &mut TaskBacklog, legacy: &LegacyWorkers) {
-        for FailedTask { frame, failure } in
-            self.links.map_or_else(Vec::new, LinkServer::take_failed)
-        {
-            if failure.kind() == FailureKind::UnknownFunction && legacy.count > 0 {
-                tasks.push_back((Flow::new(0), frame.into()));
-                continue;
+    async fn fail_tasks(&self, tasks: &mut TaskBacklog, has_legacy: bool) {
+        for task in self.links.map_or_else(Vec::new, LinkServer::take_failed) {
+            if has_legacy && task.failure.kind() == FailureKind::UnknownFunction {
+                tasks.push_back((Flow::new(0), task.frame.into()));
+            } else {
+                self.fail_task(task).await;
             }
-            self.counters.count_error();
-            self.fail(frame, &failure).await;
         }
     }
 
     async fn drain_links(&self) {
-        let (mut tasks, legacy) = (VecDeque::new(), LegacyWorkers::default());
+        let mut tasks = VecDeque::new();
         if let Some(links) = self.links {
             links.report_completion();
             while links.outstanding() > 0 {
                 links.changed().await;
-                self.fail_tasks(&mut tasks, &legacy).await;
+                self.fail_tasks(&mut tasks, false).await;
             }
         }
-        self.fail_tasks(&mut tasks, &legacy).await;
+        self.fail_tasks(&mut tasks, false).await;
+    }
+
+    async fn fail_task(&self, task: FailedTask) {
+        self.counters.count_error();
+        self.fail(task.frame, &task.failure).await;
     }
 
     /// Adds a task that failed to the recent calls of the component.
@@ -395,7 +396,7 @@ impl TaskScheduler<'_> {
     }
 
     /// Answers a task with an error instead of assigning it.
-    pub(super) async fn fail(&self, task: Bytes, failure: &CallFailure) {
+    async fn fail(&self, task: Bytes, failure: &CallFailure) {
         let Ok(message) = Message::decode(task) else {
             return;
         };
@@ -407,51 +408,5 @@ impl TaskScheduler<'_> {
         }
         let flow = flow_of(&failed);
         self.outlet.send_failed(failed, flow, clock::now()).await;
-    }
-}
-
-/// Takes the next task, also from a batch, and drops malformed frames. Only the first frame of a batch was decoded
-/// before.
-fn next(tasks: &mut TaskBacklog, is_message: impl Fn(&Bytes) -> bool) -> Option<(Flow, Bytes)> {
-    loop {
-        let (flow, mut rest) = tasks.pop_front()?;
-        if rest.len() == 1 {
-            return Some((flow, rest.first()));
-        }
-        let first = rest.split_to(1).first();
-        if rest.len() > 1 || is_message(&rest.first()) {
-            tasks.push_front((flow, rest));
-        }
-        if is_message(&first) {
-            return Some((flow, first));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::BatchSizes;
-
-    #[test]
-    fn next_task_skips_malformed_frames_of_a_batch() {
-        let batch = |frame: &'static [u8]| {
-            let sizes = BatchSizes::new(vec![1; frame.len()].into());
-            Batch::from_sizes(Bytes::from_static(frame), sizes).unwrap()
-        };
-        for frame in [
-            &b"abc"[..],
-            b"xabc",
-            b"axbxc",
-            b"abcx",
-            b"xaxbxcx",
-            b"xxabxxc",
-        ] {
-            let flow = Flow::new(0);
-            let mut tasks = VecDeque::from([(flow, batch(frame)), (flow, batch(b"d"))]);
-            let tasks = std::iter::from_fn(|| next(&mut tasks, |frame| frame != "x"));
-            let tasks: Vec<_> = tasks.map(|(_, task)| task).collect();
-            assert_eq!(tasks.concat(), b"abcd");
-        }
     }
 }

@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::scheduler::{TaskBacklog, TaskScheduler};
+use super::LegacyWorkers;
 use crate::clock;
 use crate::component_state::{ComponentState, OverdueTasks};
 use crate::failure::CallFailure;
 use crate::fair_queue::Flow;
+use crate::link::dispatch::FailedTask;
 use crate::message::{Batch, Message};
+use crate::parts::workers::backlog::{TaskBacklog, next_task};
 use crate::socket::{SocketClosed, TrySendError};
 
-impl TaskScheduler<'_> {
+impl LegacyWorkers<'_> {
     /// Pushes as many tasks as the socket has capacity for. Returns whether all were pushed.
-    pub(super) fn try_push(&self, tasks: &mut TaskBacklog) -> Result<bool, SocketClosed> {
+    pub(in crate::parts::workers) fn try_push_all(
+        &self,
+        tasks: &mut TaskBacklog,
+    ) -> Result<bool, SocketClosed> {
         while !tasks.is_empty() {
-            if !self.try_push_one(tasks)? {
+            if !self.try_push(tasks)? {
                 return Ok(false);
             }
         }
@@ -24,13 +29,16 @@ impl TaskScheduler<'_> {
     }
 
     /// Pushes the first task. Returns whether the socket had capacity.
-    pub(super) fn try_push_one(&self, tasks: &mut TaskBacklog) -> Result<bool, SocketClosed> {
-        let Some((flow, task)) = self.next(tasks) else {
+    pub(in crate::parts::workers) fn try_push(
+        &self,
+        tasks: &mut TaskBacklog,
+    ) -> Result<bool, SocketClosed> {
+        let Some((flow, task)) = next_task(tasks, self.counters) else {
             return Ok(false);
         };
         let task = self.numbered(task);
-        let pushed = self.record_push(&task);
-        match self.push.try_send(task) {
+        let pushed = self.record(&task);
+        match self.socket.try_send(task) {
             Ok(()) => {
                 pushed.keep();
                 Ok(true)
@@ -43,8 +51,21 @@ impl TaskScheduler<'_> {
         }
     }
 
+    /// Pushes a [numbered](Self::numbered) task once the socket has capacity. Cancel safe: the task is pushed or it is not.
+    pub(in crate::parts::workers) async fn push(&self, task: Bytes) -> Result<(), SocketClosed> {
+        let recorded = self.record(&task).waiting();
+        self.socket.send(task).await?;
+        recorded.keep();
+        Ok(())
+    }
+
+    /// Waits until a result arrives. Cancel safe.
+    pub(in crate::parts::workers) async fn results_arrived(&self) {
+        self.state.outstanding.results_arrived().await;
+    }
+
     /// Numbers a task if unacknowledged tasks are redelivered.
-    pub(super) fn numbered(&self, task: Bytes) -> Bytes {
+    pub(in crate::parts::workers) fn numbered(&self, task: Bytes) -> Bytes {
         let Some(mut pushed) = self.state.pushed() else {
             return task;
         };
@@ -58,7 +79,7 @@ impl TaskScheduler<'_> {
     }
 
     /// Records that a task is pushed, before it is: its result may arrive before the socket's `send` returns.
-    pub(super) fn record_push(&self, task: &Bytes) -> RecordedPush<'_> {
+    fn record(&self, task: &Bytes) -> RecordedPush<'_> {
         self.state.outstanding.add();
         let mut number = 0;
         if let Some(mut pushed) = self.state.pushed()
@@ -76,7 +97,7 @@ impl TaskScheduler<'_> {
     }
 
     /// Waits for tasks without a result within `ack_wait`. Cancel safe.
-    pub(super) async fn overdue(&self) -> OverdueTasks {
+    pub(in crate::parts::workers) async fn overdue(&self) -> OverdueTasks {
         /// Interval at which newly pushed tasks are considered.
         const POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
@@ -97,29 +118,31 @@ impl TaskScheduler<'_> {
             }
         }
     }
+}
 
-    pub(super) async fn redeliver(&self, due: OverdueTasks, tasks: &mut TaskBacklog) {
-        let count = due.redeliver.len();
-        if count > 0 {
-            tracing::warn!(
-                tasks = count,
-                "redelivering tasks that have no result within `ack_wait`"
-            );
-        }
-        let redelivered = due.redeliver.into_iter();
-        tasks.extend(redelivered.map(|task| (Flow::new(0), Batch::from(task))));
-        for frame in due.failed {
-            self.counters.count_error();
-            let failure = "no worker returned a result in time";
-            let failure = CallFailure::unavailable(failure.into());
-            self.fail(frame, &failure).await;
-        }
+/// Adds the tasks that are redelivered to `tasks`, and returns those that were redelivered too often.
+pub(in crate::parts::workers) fn redeliver(
+    due: OverdueTasks,
+    tasks: &mut TaskBacklog,
+) -> impl Iterator<Item = FailedTask> {
+    let count = due.redeliver.len();
+    if count > 0 {
+        tracing::warn!(
+            tasks = count,
+            "redelivering tasks that have no result within `ack_wait`"
+        );
     }
+    let redelivered = due.redeliver.into_iter();
+    tasks.extend(redelivered.map(|task| (Flow::new(0), Batch::from(task))));
+    due.failed.into_iter().map(|frame| FailedTask {
+        frame,
+        failure: CallFailure::unavailable("no worker returned a result in time".into()),
+    })
 }
 
 /// A task that counts as pushed. If it is dropped without [`keep`](Self::keep), the task was not pushed.
 #[derive(Debug)]
-pub(super) struct RecordedPush<'a> {
+struct RecordedPush<'a> {
     state: &'a ComponentState,
     /// The number of the task; 0 if unacknowledged tasks are not redelivered.
     number: u64,
@@ -130,13 +153,13 @@ pub(super) struct RecordedPush<'a> {
 
 impl RecordedPush<'_> {
     /// The task is with no worker until it is sent.
-    pub(super) fn waiting(mut self) -> Self {
+    fn waiting(mut self) -> Self {
         self.state.outstanding.set_unsent(true);
         self.is_waiting = true;
         self
     }
 
-    pub(super) fn keep(mut self) {
+    fn keep(mut self) {
         self.is_pushed = true;
     }
 }
