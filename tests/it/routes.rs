@@ -317,6 +317,27 @@ fn step_without_a_follower_is_named() {
 }
 
 #[test]
+fn search_that_ends_within_an_attempt_reports_the_attempt_before() {
+    paused(async {
+        let first = First.bind(ANY_NAME).spawn().await.unwrap();
+        let second = Second.bind(ANY_NAME).follow(first.db_address());
+        let _second = second.spawn().await.unwrap();
+        let client = connect("first", &first).await;
+        let steps = First::UPPER.then(Second::TWICE).then(Third::BANG);
+        for limit in [30, 150, 250, 400, 1050, 60_000] {
+            let call = client
+                .eval(&steps, "x")
+                .timeout(Duration::from_millis(limit));
+            let text = call.await.unwrap_err().to_string();
+            assert!(
+                text.contains("no component `third` follows"),
+                "{limit} ms: {text}"
+            );
+        }
+    });
+}
+
+#[test]
 fn answered_by_another_component_still_returns_errors_of_the_first() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();

@@ -32,6 +32,10 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit on a search that only checks whether a known last component has moved.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The least time that each component of a route has to answer; a quarter of the search if that is shorter. An attempt
+/// that is cut off by the end of its search reports nothing, so that the reason of the one before remains.
+const MIN_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Duration of a search that is not logged.
 const SHORT_SEARCH: Duration = Duration::from_secs(1);
 
@@ -80,6 +84,32 @@ struct RouteSearch {
     one: tokio::sync::Mutex<()>,
     /// The error of the last attempt.
     problem: Mutex<String>,
+}
+
+/// The time that a search may take.
+#[derive(Debug, Clone, Copy)]
+struct SearchLimit {
+    until: Instant,
+    /// Time that each component has to answer at least.
+    min_answer: Duration,
+}
+
+impl SearchLimit {
+    fn new(now: Instant, limit: Duration) -> Self {
+        Self {
+            until: now + limit,
+            min_answer: MIN_ANSWER_TIMEOUT.min(limit / 4),
+        }
+    }
+
+    /// Returns the deadline of a component that is asked now: half of the remaining time, but at least `min_answer`, so it
+    /// may be later than `until`.
+    fn answer_deadline(self) -> Instant {
+        let now = Instant::now();
+        now + self
+            .min_answer
+            .max(self.until.saturating_duration_since(now) / 2)
+    }
 }
 
 /// The routes that were found, and their links.
@@ -186,18 +216,19 @@ impl Routes {
             // A last component is disconnected. The call waits for it, as for any other component, in case it returns
             // to its address. It may also have moved.
             if is_due {
-                let _ = self.search(steps, now + limit.min(REFRESH_TIMEOUT)).await;
+                let limit = SearchLimit::new(now, limit.min(REFRESH_TIMEOUT));
+                let _ = timeout_at(limit.until, self.search(steps, limit)).await;
             }
             return Ok(());
         }
-        let until = now + limit.min(SEARCH_TIMEOUT);
+        let limit = SearchLimit::new(now, limit.min(SEARCH_TIMEOUT));
         let search = self.join_search(steps);
-        let found = timeout_at(until, async {
+        let found = timeout_at(limit.until, async {
             let _one = search.one.lock().await;
             let cause = WaitCause::default();
             // Another call may have found the route meanwhile.
             while self.needs_search(steps) {
-                match self.search(steps, until).await {
+                match self.search(steps, limit).await {
                     Ok(()) => return,
                     Err(problem) => {
                         if now.elapsed() >= SHORT_SEARCH && cause.set(&problem) {
@@ -236,29 +267,29 @@ impl Routes {
     }
 
     /// Makes one attempt to find the route.
-    async fn search(&self, steps: &Steps, until: Instant) -> Result<(), String> {
+    async fn search(&self, steps: &Steps, limit: SearchLimit) -> Result<(), String> {
         let start = self.directory.request().address().clone();
         // A master runs the first step under any component name.
         let first = std::iter::once(&*self.server);
         let others = steps.iter().skip(1).map(|step| step.server);
         let names: Vec<_> = first.chain(others).collect();
         let last = walk(start, &names, |address| {
-            self.fetch_descriptor(address, until).boxed()
+            self.fetch_descriptor(address, limit).boxed()
         })
         .await?;
-        self.open(steps, last, until).await
+        self.open(steps, last, limit).await
     }
 
     /// Reads the descriptor of the component at `address`.
-    async fn fetch_descriptor(&self, address: Address, until: Instant) -> Option<Descriptor> {
+    async fn fetch_descriptor(&self, address: Address, limit: SearchLimit) -> Option<Descriptor> {
         let directory = if address == *self.directory.request().address() {
             self.directory.clone()
         } else {
             let (id, sockets) = (&self.link_factory.id, &self.link_factory.sockets);
             Directory::connect(&address, id, sockets).await.ok()?
         };
-        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
-        timeout_at(half, directory.descriptor()).await.ok()
+        let answer = timeout_at(limit.answer_deadline(), directory.descriptor());
+        answer.await.ok()
     }
 
     /// Opens links with these components, and remembers the route.
@@ -266,7 +297,7 @@ impl Routes {
         &self,
         steps: &Steps,
         addresses: BTreeSet<Address>,
-        until: Instant,
+        limit: SearchLimit,
     ) -> Result<(), String> {
         let mut opened = Vec::new();
         let last = steps.iter().last().map(|last| last.server);
@@ -296,7 +327,7 @@ impl Routes {
             }
         }
         let ready = opened.into_iter().map(|(link, ready)| async move {
-            let ready = timeout_at(until, AnswerLink::ready(ready)).await;
+            let ready = timeout_at(limit.answer_deadline(), AnswerLink::ready(ready)).await;
             ready.unwrap_or(false).then_some(link)
         });
         let links: Vec<_> = join_all(ready).await.into_iter().flatten().collect();
