@@ -78,8 +78,8 @@ pub mod callable {
 /// function. The chapter `palm::guide::middleware` describes them.
 pub mod middleware {
     pub use crate::call_service::{
-        CallHandler, CallRequest, CallResponse, CallService, CallServiceError, FromFn, FromFnLayer,
-        MethodService, Next, from_fn,
+        CallRequest, CallResponse, CallService, CallServiceError, FromFn, FromFnLayer,
+        LayeredService, MethodService, Next, from_fn,
     };
     pub use crate::client::ClientService;
     pub use crate::message::Headers;

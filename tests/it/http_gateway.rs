@@ -8,14 +8,15 @@ use axum::middleware::map_response;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use palm::http::{Gateway, GatewayOptions, Listener};
+use palm::middleware::{CallRequest, Next, from_fn};
 use palm::prelude::*;
-use palm::{ComponentHandle, Json};
+use palm::{CallFailure, ComponentHandle, FailureKind, Json};
 use reqwest::{Client as Http, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::setup::{ANY, Gate, check, connect, soon};
+use super::setup::{ANY, Gate, chain, check, connect, soon};
 
 const HERE: &str = "127.0.0.1:0";
 
@@ -424,6 +425,60 @@ fn trace_and_bearer_token_of_requests_are_read() {
             401
         );
         master.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn layers_of_workers_check_headers_of_requests() {
+    check(async {
+        let gateway = GatewayOptions::new().call_headers(["Authorization", "x-tenant"]);
+        let master = Master::new("shop").bind(ANY).gateway(HERE, gateway);
+        let master = master.spawn().await.unwrap();
+        let hands = Hands {
+            gate: Gate::closed(),
+        };
+        let only_of_blue = async |call: CallRequest, next: Next| {
+            let headers = call.headers();
+            let of = ["authorization", "x-tenant", "x-other"].map(|name| headers.get(name));
+            match of {
+                [Some("Bearer one"), Some("blue"), None] => next.run(call).await,
+                _ => {
+                    let failure = format!("not allowed: {of:?}");
+                    Err(CallFailure::new(
+                        FailureKind::PermissionDenied,
+                        failure.into(),
+                    ))
+                }
+            }
+        };
+        let layer = from_fn(only_of_blue);
+        let worker = hands.connect(master.db_address()).layer(layer);
+        let _worker = worker.spawn().await.unwrap();
+        let (url, http) = (master.address("http_address").unwrap(), Http::new());
+        let request = || http.post(format!("{url}/shout")).body("quiet");
+        let of = |tenant: &str| {
+            let request = request().bearer_auth("one").header("x-other", "ignored");
+            request.header("X-Tenant", tenant.to_owned())
+        };
+        // Its media type depends on whether the master has registered the function yet.
+        let response = get(of("blue")).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.text().await.unwrap(), "QUIET");
+        problem(of("red"), 403).await;
+        problem(request(), 403).await;
+        let twice = problem(of("blue").header("x-tenant", "red"), 400).await;
+        let detail = twice["detail"].as_str().unwrap();
+        assert!(detail.contains("`x-tenant` more than once"), "{detail}");
+        master.shutdown().await.unwrap();
+
+        let gateway = GatewayOptions::new().call_headers(["x tenant"]);
+        let master = Master::new("shop").bind(ANY).gateway(HERE, gateway);
+        let error = master.spawn().await.unwrap_err();
+        let text = chain(&error);
+        assert!(
+            text.contains("`x tenant`, in `call_headers` of the gateway"),
+            "{text}"
+        );
     });
 }
 

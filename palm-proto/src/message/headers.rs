@@ -78,18 +78,23 @@ impl Headers {
         read
     }
 
-    /// Encodes the extension fields.
+    /// Returns the extension fields.
     #[doc(hidden)]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn to_extensions(&self) -> Extensions {
         let header = |(name, value): (&str, &str)| Header {
             name: name.to_owned(),
             value: value.to_owned(),
         };
-        let extensions = Extensions {
+        Extensions {
             headers: self.iter().map(header).collect(),
             ..Extensions::default()
-        };
-        extensions.encode_to_vec()
+        }
+    }
+
+    /// Encodes the extension fields.
+    #[doc(hidden)]
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_extensions().encode_to_vec()
     }
 }
 

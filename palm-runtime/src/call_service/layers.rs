@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tower::Layer;
 
 use super::error::CallServiceError;
-use super::service::{CallHandler, CallService};
+use super::service::{CallService, LayeredService};
 
 /// Layers in the order in which they were added.
 ///
@@ -20,7 +20,7 @@ impl<E: CallServiceError> Layers<E> {
     /// Adds a layer around those that were added before.
     pub(crate) fn add<L>(&mut self, layer: L)
     where
-        L: Layer<CallService<E>, Service: CallHandler> + Send + 'static,
+        L: Layer<CallService<E>, Service: LayeredService> + Send + 'static,
     {
         let layers = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         layers.push(Box::new(move |inner| {

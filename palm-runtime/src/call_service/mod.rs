@@ -20,7 +20,7 @@ pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub(crate) use layers::Layers;
 pub(crate) use request::InnermostCall;
 pub use request::{CallRequest, CallResponse};
-pub use service::{CallHandler, CallService};
+pub use service::{CallService, LayeredService};
 
 use crate::failure::CallFailure;
 

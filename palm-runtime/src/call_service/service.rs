@@ -21,7 +21,7 @@ use crate::failure::BoxError;
 /// component and [`CallError`](crate::CallError) at a client.
 pub struct CallService<E> {
     /// `None` for the innermost service.
-    layered: Option<Arc<Mutex<dyn CallHandler>>>,
+    layered: Option<Arc<Mutex<dyn LayeredService>>>,
     error: PhantomData<fn() -> E>,
 }
 
@@ -34,7 +34,7 @@ pub struct CallService<E> {
     label = "the layer makes this service",
     note = "implement `tower::Service<CallRequest, Response = CallResponse>` for it, with an error that converts to `palm::BoxError`, and `Send` for it and its future"
 )]
-pub trait CallHandler: Send + 'static {
+pub trait LayeredService: Send + 'static {
     #[doc(hidden)]
     fn poll_call_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
 
@@ -45,7 +45,7 @@ pub trait CallHandler: Send + 'static {
     ) -> BoxFuture<'static, Result<CallResponse, BoxError>>;
 }
 
-impl<S> CallHandler for S
+impl<S> LayeredService for S
 where
     S: Service<CallRequest, Response = CallResponse> + Send + 'static,
     S::Error: Into<BoxError>,
@@ -72,7 +72,7 @@ impl<E: CallServiceError> CallService<E> {
         }
     }
 
-    pub(super) fn layered(service: impl CallHandler) -> Self {
+    pub(super) fn layered(service: impl LayeredService) -> Self {
         Self {
             layered: Some(Arc::new(Mutex::new(service))),
             error: PhantomData,
@@ -104,7 +104,7 @@ impl<E: CallServiceError> CallService<E> {
 
 /// Waits for the service to become ready, and calls it. Calls wait for readiness in their order, and run concurrently.
 async fn call(
-    service: &Mutex<dyn CallHandler>,
+    service: &Mutex<dyn LayeredService>,
     request: CallRequest,
 ) -> Result<CallResponse, BoxError> {
     let answer = {

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use tower::Layer;
 
 use super::{CallError, ClientService};
-use crate::call_service::{CallHandler, Layers};
+use crate::call_service::{LayeredService, Layers};
 use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::link::LinkOptions;
 use crate::message::Headers;
@@ -145,7 +145,7 @@ impl ClientBuilder {
     /// The chapter `palm::guide::middleware` describes layers, errors, and what a retry may cause.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<ClientService, Service: CallHandler> + Send + 'static,
+        L: Layer<ClientService, Service: LayeredService> + Send + 'static,
     {
         self.layers.add(layer);
         self

@@ -11,7 +11,7 @@ use super::kind::{
 };
 use super::settings::{Store, settings};
 use crate::cache::KeyValue;
-use crate::call_service::{CallHandler, MethodService};
+use crate::call_service::{LayeredService, MethodService};
 use crate::call_slots::Prefetch;
 use crate::discovery::{IntoAddress, ParsedAddress};
 #[cfg(feature = "http")]
@@ -263,7 +263,7 @@ impl<C, K: Calls> Builder<C, K> {
     /// [`tower::Layer`]: https://docs.rs/tower/0.5/tower/trait.Layer.html
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<MethodService, Service: CallHandler> + Send + 'static,
+        L: Layer<MethodService, Service: LayeredService> + Send + 'static,
     {
         self.options.layers.add(layer);
         self

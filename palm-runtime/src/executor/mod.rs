@@ -35,7 +35,7 @@ use tower::Layer;
 
 use self::result::ResultSender;
 use self::run::CallLoop;
-use crate::call_service::{CallHandler, Layers, MethodService};
+use crate::call_service::{LayeredService, Layers, MethodService};
 use crate::clock;
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
@@ -121,7 +121,7 @@ impl<C: Callable> Executor<C> {
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<MethodService, Service: CallHandler> + Send + 'static,
+        L: Layer<MethodService, Service: LayeredService> + Send + 'static,
     {
         self.executor.layers.add(layer);
         self

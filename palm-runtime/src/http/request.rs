@@ -21,7 +21,7 @@ use crate::clock;
 use crate::failure::FailureKind;
 use crate::function::{Steps, nearest, nearest_first};
 use crate::message::proto::{Extensions, Function};
-use crate::message::{Deadline, Message, RemoteError, Trace};
+use crate::message::{Deadline, Headers, Message, RemoteError, Trace};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("palm-timeout");
 const MESSAGES: HeaderName = HeaderName::from_static("palm-messages");
@@ -49,6 +49,7 @@ pub(super) struct CallRequest {
     pub(super) timeout: Duration,
     /// The number of results to wait for, if the client sets it by the header `palm-messages`.
     messages: Option<u64>,
+    headers: Headers,
     trace: Trace,
     record: Option<RequestRecord>,
 }
@@ -81,6 +82,13 @@ impl CallRequest {
             value.unwrap_or_default().to_owned()
         };
         let messages = numeric_header(headers, &MESSAGES)?;
+        let mut call_headers = Headers::new();
+        // A component does not start with names that are not those of headers.
+        for name in gateway.0.call_headers().unwrap_or_default() {
+            if let Some(value) = single(headers, name)? {
+                call_headers.insert(name.as_str(), value);
+            }
+        }
         let mut trace = Trace::default();
         (trace.parent, trace.state) = (header(TRACE_PARENT), header(TRACE_STATE));
         request_id.clone_into(&mut trace.request_id);
@@ -91,6 +99,7 @@ impl CallRequest {
             format: format(headers),
             timeout: timeout.unwrap_or(longest).min(longest),
             messages,
+            headers: call_headers,
             trace,
         })
     }
@@ -109,7 +118,7 @@ impl CallRequest {
         message.extend(&Extensions {
             deadline: Deadline::after(left, clock::wall()).to_extension(),
             wants_end: true,
-            ..Extensions::default()
+            ..self.headers.to_extensions()
         });
         message.set_trace(&self.trace);
         message

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 use hyper::StatusCode;
+use hyper::header::HeaderName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +88,11 @@ options! {
         /// Default for requests to `localhost` or a loopback address: only pages of the same origin. Default for other
         /// hosts: every origin, unless origins are added.
         allowed_origins: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
+        /// Adds headers of requests that become [headers](crate::message::Headers) of their calls, such as `authorization`
+        /// for a layer that checks it. Their names in calls are in lower case. A request that has one of them twice, as
+        /// `cookie` over HTTP/2 may be, or with bytes that are not ASCII text, is answered by 400. Default: none. A name that is not one of a header is an
+        /// error when the component starts.
+        call_headers: Vec<String> | impl IntoIterator<Item: Into<String>> = Vec::new(),
         /// Sets the title of the OpenAPI document. Default: the component's name.
         title: Option<String> => impl Into<String> = None,
     }
@@ -100,6 +106,8 @@ pub(crate) struct GatewayInner {
     pub(crate) options: GatewayOptions,
     /// Checks requests that no [`Listener`](super::Listener) has checked.
     pub(super) guard: HostGuard,
+    /// The headers of requests that become headers of their calls.
+    call_headers: Result<Vec<HeaderName>, CallHeaderError>,
     /// Prefix of the client ids of the gateway's calls.
     prefix: String,
     calls: Mutex<HashMap<ByteString, ResultSink>>,
@@ -153,6 +161,7 @@ impl Gateway {
         Self(Arc::new(GatewayInner {
             memory: BodyMemory::new(options.max_memory_bytes),
             guard: HostGuard::new(&options.allowed_hosts, &options.allowed_origins),
+            call_headers: options.call_headers.iter().map(call_header).collect(),
             options,
             prefix: format!("{}/", new_id()),
             calls: Mutex::default(),
@@ -174,7 +183,23 @@ impl Gateway {
     }
 }
 
+/// A name in `call_headers` that is not one of an HTTP header.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("`{0}`, in `call_headers` of the gateway, is not the name of an HTTP header")]
+pub(crate) struct CallHeaderError(String);
+
+fn call_header(name: &String) -> Result<HeaderName, CallHeaderError> {
+    let parsed = HeaderName::try_from(name);
+    parsed.map_err(|_| CallHeaderError(name.clone()))
+}
+
 impl GatewayInner {
+    /// Returns the headers of requests that become headers of their calls.
+    pub(crate) fn call_headers(&self) -> Result<&[HeaderName], CallHeaderError> {
+        let names = self.call_headers.as_ref();
+        names.map(Vec::as_slice).map_err(Clone::clone)
+    }
+
     pub(crate) fn attach(&self, component: GatewayComponent) {
         // Each part of a component attaches the same component.
         let _ = self.component.set(component);

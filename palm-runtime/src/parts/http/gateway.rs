@@ -104,6 +104,7 @@ impl Gateway {
 
 impl Inbound for GatewayRouter {
     async fn open(self, setup: &mut Setup<'_>) -> Result<Running<Outlet>, OpenError> {
+        self.gateway.0.call_headers().map_err(BoxError::from)?;
         attach(&self.gateway, setup);
         let counters = setup.counters();
         Ok(Running::inbound(|outlet| {

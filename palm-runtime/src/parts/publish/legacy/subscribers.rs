@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::socket::{Publish, SocketClosed, Subscriber, SubscriptionChange, TrySendError};
 
-/// The subscribers at the PUB socket. Nobody is subscribed in a component with links only, which has no such socket.
+/// The subscribers at the PUB socket. A component with links only has no such socket, and so none of them.
 #[derive(Debug)]
 pub(in crate::parts::publish) struct LegacySubscribers(Option<Publish>);
 
