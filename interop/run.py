@@ -49,7 +49,8 @@ EXAMPLES = {
 # The port of the last socket that a component binds, without the offset.
 PORTS = {'server': 5555, 'master': 5559, 'pipeline': 5560, 'even_pipeline': 5560, 'silent_pipeline': 5570,
          'odd_pipeline': 5570, 'sink': 5580, 'hub': 5561, 'web_worker': 8888}
-LOG = re.compile(r'^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - ')
+# pylm's lines have local times, and palm's the form of RFC 3339.
+LOG = re.compile(r'^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[,.]\d{3}Z? - ')
 
 
 def attempts(example, pylm):

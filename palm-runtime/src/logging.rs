@@ -1,4 +1,5 @@
-//! A subscriber for [`tracing`] that writes a line for each event to standard error: `time - name - LEVEL - text`.
+//! A subscriber for [`tracing`] that writes a line for each event to standard error: `time - name - LEVEL - text`. The time
+//! is UTC, in the form of RFC 3339, so that lines of several hosts can be sorted.
 //!
 //! ```no_run
 //! palm::logging::init();
@@ -21,14 +22,16 @@
 //!
 //! `component` and `instance`, which identifies the run of the component, are missing outside of components, and
 //! `call_id` and `trace_id` in events that are neither about a call nor logged by a method while it runs one. Tasks and
-//! threads that a method starts are not part of its call. The time is UTC.
+//! threads that a method starts are not part of its call.
 //!
 //! The variables do not apply to a component with its own level ([`log_level`](crate::component::Builder::log_level)).
 
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
+use humantime::format_rfc3339_millis;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -37,12 +40,12 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{ChronoLocal, ChronoUtc, FormatTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::clock;
 use crate::trace::CurrentCall;
 
 /// The environment variable that sets the level; it has priority over [`FALLBACK_VARIABLE`].
@@ -290,6 +293,11 @@ where
     }
 }
 
+/// Returns the time for a line. A clock that is set before 1970 has no form.
+fn now() -> impl fmt::Display {
+    format_rfc3339_millis(clock::wall().max(UNIX_EPOCH))
+}
+
 /// Formats an event as an object of JSON.
 struct JsonFormat;
 
@@ -304,9 +312,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut time = String::new();
-        let clock = ChronoUtc::new("%Y-%m-%dT%H:%M:%S%.3fZ".to_owned());
-        clock.format_time(&mut Writer::new(&mut time))?;
+        let time = now().to_string();
         let mut fields = JsonFields::default();
         event.record(&mut fields);
         let JsonFields(mut fields) = fields;
@@ -389,7 +395,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        ChronoLocal::new("%Y-%m-%d %H:%M:%S,%3f".to_owned()).format_time(&mut writer)?;
+        write!(writer, "{}", now())?;
         match context.lookup_current().and_then(component_of) {
             Some(component) => write!(writer, " - {} - ", component.name)?,
             None => write!(writer, " - {} - ", event.metadata().target())?,
