@@ -1,8 +1,9 @@
 //! What the file of a cluster means: its model and rules, the processes that it describes, and the plan that leads from
 //! running processes to these. Nothing here does I/O.
 //!
-//! [`kind`] and [`wiring`] need `serde` alone, and are shared with the programs that run components. All other modules
-//! need the feature `file`: [`instance`] is a process that should run, and [`plan()`] compares two sets of them.
+//! [`kind`] and [`topology`] need no other crate, and [`wiring`] (feature `wiring`) needs `serde`: programs that run
+//! components use them. All other modules need the feature `file`: [`instance`] is a process that should run, and
+//! [`plan()`] compares two sets of them.
 //!
 //! The command `palm` uses this library, which changes without notice.
 
@@ -44,6 +45,7 @@ pub mod surroundings;
 #[cfg(feature = "file")]
 mod template;
 pub mod topology;
+#[cfg(feature = "wiring")]
 pub mod wiring;
 
 #[cfg(feature = "file")]
@@ -65,4 +67,5 @@ pub use self::mistake::{Mistake, Mistakes};
 pub use self::plan::{Change, Plan, plan};
 #[cfg(feature = "file")]
 pub use self::schema::schema;
+#[cfg(feature = "wiring")]
 pub use self::wiring::Wiring;
