@@ -21,7 +21,7 @@ use super::in_flight::{self, InFlightCalls};
 use super::routes::{AnswerSource, Routes};
 use super::state::{ClientState, OpenConnections};
 use super::transport::Transport;
-use super::{Client, ClientBuilder, ConnectError, cancel, wait_report};
+use super::{Client, ClientBuilder, ConnectError, Reader, cancel, wait_report};
 use crate::cache::Cache;
 use crate::clock;
 use crate::component_kind::ComponentKind;
@@ -62,148 +62,229 @@ impl ClientBuilder {
         let id = new_id();
         let db_address = self.db_address.clone().map_err(SocketError::from)?;
         self.check_hosts(&db_address).await?;
-        let directory = Directory::connect(&db_address, &id, &self.options.socket_options).await?;
         let handshake = Handshake {
-            directory: directory.clone(),
             waited: self.options.connect_timeout,
             deadline,
+            directory: Directory::connect(&db_address, &id, &self.options.socket_options).await?,
         };
-        let first = if self.this_config {
-            if self.push_address.is_none() || self.sub_address.is_none() {
-                return Err(ConnectError::Incomplete);
-            }
-            Descriptor::default()
-        } else {
-            let first = handshake.descriptor().await?;
-            handshake.check_name(&self.server, &first).await?;
-            first
-        };
-        let (cancellations, topics) = mpsc::channel(MAX_PENDING_CANCELLATIONS);
+        let first = self.read_first(&handshake).await?;
+        let path = self.choose_path(&handshake, &first).await?;
+        let (cancellations, cancelled) = mpsc::channel(MAX_PENDING_CANCELLATIONS);
         let answers = InFlightCalls::new(id.clone(), cancellations);
-        let mut tasks = Vec::new();
-        let may_link = |address: &Option<ParsedAddress>| {
-            self.options.link_options.enabled && !self.this_config && address.is_none()
-        };
-
-        // An explicit socket address disables the link.
-        let may_call_over_link = may_link(&self.push_address);
-        if may_call_over_link {
-            handshake.check_callable(&first).await?;
-        }
-        let calls_by_name = may_call_over_link && first.kind == ComponentKind::Server.to_string();
-        let calls_over_link = may_call_over_link && offers_link(&first, CLIENT);
-        let answered_by = self
-            .answered_by
-            .filter(|configured| *configured != self.db_address);
-        let answers_here = self.sub_address.is_none() && answered_by.is_none();
-        let answer_source = match (answers_here, calls_over_link) {
-            (false, _) => AnswerSource::Configured,
-            (true, true) => AnswerSource::Discovered,
-            (true, false) => AnswerSource::Unlisted,
-        };
         let (transport_sender, transport) = watch::channel(None);
         let link_factory = LinkFactory {
             id: id.clone(),
             sockets: self.options.socket_options.clone(),
             options: self.options.link_options.clone(),
             weight: self.options.weight.clamp(1, MAX_WEIGHT),
-            answers: answers.clone(),
+            answers,
             transport,
         };
-        let mut links = Vec::new();
-        let transport = if calls_over_link {
-            let opened = link_factory.open(directory.request(), CLIENT, answers_here);
-            let transport = Transport::Link(opened.link.clone());
-            links.push(opened);
-            transport
-        } else {
-            let (push_at, push_address) =
-                handshake.resolve("pull_address", self.push_address).await?;
-            let push = Push::connect(&push_address, &self.options.socket_options).await?;
-            tasks.extend(push_at.follow(push.peers(), push_address, |_| {}));
-            Transport::Sockets(push)
-        };
+        let mut opened = Opened::default();
+        let transport = self
+            .open_calls(&handshake, &path, &link_factory, &mut opened)
+            .await?;
         transport_sender.send_replace(Some(transport.clone()));
+        let mut tracks_completion = path.over_link;
+        if !(path.over_link && path.answers_here) {
+            let answers_over_link = self
+                .open_answers(&handshake, &path, &first, &link_factory, &mut opened)
+                .await?;
+            tracks_completion &= answers_over_link;
+        }
+        self.await_links(&handshake, &opened.links).await?;
+        Ok(self.client(ConnectedClient {
+            directory: handshake.directory,
+            first,
+            path,
+            cancelled,
+            link_factory,
+            transport,
+            tracks_completion,
+            opened,
+        }))
+    }
 
-        // The component that answers, unless answers arrive over the link of the calls.
-        let may_subscribe_over_link = may_link(&self.sub_address);
-        let (last, offers_answers) = match &answered_by {
+    /// Reads the descriptor of the first component and checks its name, unless all is configured here.
+    async fn read_first(&self, handshake: &Handshake) -> Result<Descriptor, ConnectError> {
+        if self.this_config {
+            if self.push_address.is_none() || self.sub_address.is_none() {
+                return Err(ConnectError::Incomplete);
+            }
+            return Ok(Descriptor::default());
+        }
+        let first = handshake.descriptor().await?;
+        handshake.check_name(&self.server, &first).await?;
+        Ok(first)
+    }
+
+    /// Returns whether a link may be used instead of the socket with this address: a configured address disables it.
+    fn may_link(&self, address: Option<&ParsedAddress>) -> bool {
+        self.options.link_options.enabled && !self.this_config && address.is_none()
+    }
+
+    /// Chooses how calls leave and where their answers come from. Fails if the component accepts no calls.
+    async fn choose_path(
+        &self,
+        handshake: &Handshake,
+        first: &Descriptor,
+    ) -> Result<CallPath, ConnectError> {
+        let may_link = self.may_link(self.push_address.as_ref());
+        if may_link {
+            handshake.check_callable(first).await?;
+        }
+        let over_link = may_link && offers_link(first, CLIENT);
+        let answered_by = self.answered_by.clone();
+        let answered_by = answered_by.filter(|configured| *configured != self.db_address);
+        let answers_here = self.sub_address.is_none() && answered_by.is_none();
+        Ok(CallPath {
+            by_name: may_link && first.kind == ComponentKind::Server.to_string(),
+            over_link,
+            answers_here,
+            answer_source: match (answers_here, over_link) {
+                (false, _) => AnswerSource::Configured,
+                (true, true) => AnswerSource::Discovered,
+                (true, false) => AnswerSource::Unlisted,
+            },
+            answered_by,
+        })
+    }
+
+    /// Opens the connection that calls leave by.
+    async fn open_calls(
+        &self,
+        handshake: &Handshake,
+        path: &CallPath,
+        link_factory: &LinkFactory,
+        opened: &mut Opened,
+    ) -> Result<Transport, ConnectError> {
+        if path.over_link {
+            let requests = handshake.directory.request();
+            let link = link_factory.open(requests, CLIENT, path.answers_here);
+            let transport = Transport::Link(link.link.clone());
+            opened.links.push(link);
+            return Ok(transport);
+        }
+        let configured = self.push_address.clone();
+        let (push_at, push_address) = handshake.resolve("pull_address", configured).await?;
+        let push = Push::connect(&push_address, &self.options.socket_options).await?;
+        let followed = push_at.follow(push.peers(), push_address, |_| {});
+        opened.tasks.extend(followed);
+        Ok(Transport::Sockets(push))
+    }
+
+    /// Opens the connection by which answers arrive, unless they arrive over the link of the calls. Returns whether it is
+    /// a link.
+    async fn open_answers(
+        &self,
+        handshake: &Handshake,
+        path: &CallPath,
+        first: &Descriptor,
+        link_factory: &LinkFactory,
+        opened: &mut Opened,
+    ) -> Result<bool, ConnectError> {
+        let may_link = self.may_link(self.sub_address.as_ref());
+        let other;
+        let (last, over_link) = match &path.answered_by {
             Some(configured) if self.sub_address.is_none() => {
                 let address = configured.clone().map_err(SocketError::from)?;
-                let directory =
-                    Directory::connect(&address, &id, &self.options.socket_options).await?;
-                let last = Handshake {
-                    directory,
-                    ..handshake
+                let (id, sockets) = (&link_factory.id, &self.options.socket_options);
+                other = Handshake {
+                    directory: Directory::connect(&address, id, sockets).await?,
+                    ..*handshake
                 };
-                let offers_answers =
-                    may_subscribe_over_link && offers_link(&last.descriptor().await?, SUBSCRIBER);
-                (last, offers_answers)
+                let offers_link = offers_link(&other.descriptor().await?, SUBSCRIBER);
+                (&other, may_link && offers_link)
             }
-            _ => {
-                let offers_answers = may_subscribe_over_link && offers_link(&first, SUBSCRIBER);
-                (handshake, offers_answers)
-            }
+            _ => (handshake, may_link && offers_link(first, SUBSCRIBER)),
         };
-        let mut tracks_completion = calls_over_link;
-        if !(calls_over_link && answers_here) {
-            if offers_answers {
-                links.push(link_factory.open(last.directory.request(), SUBSCRIBER, true));
-            } else {
-                tracks_completion = false;
-                let (sub_at, sub_address) = last.resolve("pub_address", self.sub_address).await?;
-                let subscribe =
-                    Subscribe::connect(&sub_address, &self.options.socket_options).await?;
-                tasks.extend(sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}));
-                let peers = subscribe.peers();
-                let publisher = Connecting::new(&sub_address);
-                let unanswered = || "it is connected, but publishes nothing".to_owned();
-                let connected = publisher.wait_for(peers.connected(), unanswered);
-                // Subscriptions are sent in this order only to a connected publisher.
-                match tokio::time::timeout_at(deadline, connected).await {
-                    Ok(connected) => connected.map_err(SocketError::from)?,
-                    Err(_) => {
-                        return Err(ConnectError::NoPublisher {
-                            address: sub_address.to_string(),
-                            waited: self.options.connect_timeout,
-                            cause: publisher.cause().map(|cause| cause.to_string()),
-                        });
-                    }
-                }
-                let topics = [id.clone().into_bytes(), ready_topic(&id)];
-                for topic in topics {
-                    let subscribed = subscribe.subscribe(topic).await;
-                    subscribed.map_err(SocketError::from)?;
-                }
-                let (ready_sender, ready) = watch::channel(None);
-                let reader =
-                    tokio::spawn(in_flight::read(subscribe, answers.clone(), ready_sender));
-                tasks.push(AbortOnDropHandle::new(reader));
-                until_upstream_connected(ready).await;
-            }
+        if over_link {
+            let link = link_factory.open(last.directory.request(), SUBSCRIBER, true);
+            opened.links.push(link);
+        } else {
+            self.subscribe(last, link_factory, opened).await?;
         }
-        for opened in &links {
-            let ready = AnswerLink::ready(opened.readiness());
-            if tokio::time::timeout_at(deadline, ready).await.is_err() {
-                return Err(ConnectError::NoPublisher {
-                    address: opened.link.address().to_string(),
-                    waited: self.options.connect_timeout,
-                    cause: opened.link.wait_cause().map(|cause| cause.to_string()),
-                });
-            }
-        }
+        Ok(over_link)
+    }
 
+    /// Subscribes to answers at a PUB socket, and waits until the subscription has taken effect.
+    async fn subscribe(
+        &self,
+        last: &Handshake,
+        link_factory: &LinkFactory,
+        opened: &mut Opened,
+    ) -> Result<(), ConnectError> {
+        let configured = self.sub_address.clone();
+        let (sub_at, sub_address) = last.resolve("pub_address", configured).await?;
+        let subscribe = Subscribe::connect(&sub_address, &self.options.socket_options).await?;
+        let followed = sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {});
+        opened.tasks.extend(followed);
+        let peers = subscribe.peers();
+        let publisher = Connecting::new(&sub_address);
+        let unanswered = || "it is connected, but publishes nothing".to_owned();
+        let connected = publisher.wait_for(peers.connected(), unanswered);
+        // Subscriptions are sent in this order only to a connected publisher.
+        match tokio::time::timeout_at(last.deadline, connected).await {
+            Ok(connected) => connected.map_err(SocketError::from)?,
+            Err(_) => return Err(last.no_publisher(&sub_address, publisher.cause())),
+        }
+        let id = &link_factory.id;
+        for topic in [id.clone().into_bytes(), ready_topic(id)] {
+            let subscribed = subscribe.subscribe(topic).await;
+            subscribed.map_err(SocketError::from)?;
+        }
+        let (ready_sender, ready) = watch::channel(None);
+        let reader = in_flight::read(subscribe, link_factory.answers.clone(), ready_sender);
+        let reader = AbortOnDropHandle::new(tokio::spawn(reader));
+        opened.tasks.push(reader);
+        until_upstream_connected(ready).await;
+        Ok(())
+    }
+
+    /// Waits until all links are open, and their components connected upstream.
+    async fn await_links(
+        &self,
+        handshake: &Handshake,
+        links: &[AnswerLink],
+    ) -> Result<(), ConnectError> {
+        for answers in links {
+            let ready = AnswerLink::ready(answers.readiness());
+            if tokio::time::timeout_at(handshake.deadline, ready)
+                .await
+                .is_err()
+            {
+                let link = &answers.link;
+                return Err(handshake.no_publisher(link.address(), link.wait_cause()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates the client, and starts its tasks.
+    fn client(self, connected: ConnectedClient) -> Client {
+        let ConnectedClient {
+            directory,
+            first,
+            path,
+            cancelled,
+            link_factory,
+            transport,
+            tracks_completion,
+            opened: Opened { links, mut tasks },
+        } = connected;
+        let answers = link_factory.answers.clone();
         let session = self.options.session.as_deref().unwrap_or_default();
         let cache = |timeout, session| {
             let request = directory.request().clone();
-            Cache::remote(request, &self.server, &id, timeout, session)
+            Cache::remote(request, &self.server, &link_factory.id, timeout, session)
         };
         // A legacy component has no descriptor.
         let first = Some(first).filter(|first| *first != Descriptor::default());
         let cache_of_keys = cache(DESCRIPTOR_TIMEOUT, "");
         let known = DescriptorCache::new(cache_of_keys, first, self.options.check_functions);
         let known = Arc::new(known);
-        let cancel = cancel::send_cancellations(directory.request().clone(), known.clone(), topics);
+        let cancel =
+            cancel::send_cancellations(directory.request().clone(), known.clone(), cancelled);
         let cache = cache(self.options.timeout, session);
         let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
         let callee_wait_cause = Arc::<WaitCause>::default();
@@ -214,14 +295,9 @@ impl ClientBuilder {
             callee_wait_cause.clone(),
         );
         tasks.push(AbortOnDropHandle::new(tokio::spawn(explain)));
-        let routes = Routes::new(
-            answer_source,
-            directory.clone(),
-            &self.server,
-            calls_by_name,
-            link_factory,
-        );
-        Ok(Client(Arc::new(ClientState {
+        let source = path.answer_source;
+        let routes = Routes::new(source, directory, &self.server, path.by_name, link_factory);
+        Client(Arc::new(ClientState {
             pipeline: self.options.session.map_or_else(new_id, ByteString::from),
             server: self.server,
             transport,
@@ -244,7 +320,7 @@ impl ClientBuilder {
                 cancel,
             })),
             runtime: Handle::current(),
-        })))
+        }))
     }
 
     /// Fails if the host of an address is not found. A misspelt name is far more likely than a host that is about to be
@@ -267,6 +343,37 @@ impl ClientBuilder {
     }
 }
 
+/// How calls leave, and where their answers come from.
+struct CallPath {
+    /// Whether the component rejects steps for other names, as a server does and a master does not.
+    by_name: bool,
+    over_link: bool,
+    /// Whether the component also answers.
+    answers_here: bool,
+    answer_source: AnswerSource,
+    /// The component that answers, if another one is configured.
+    answered_by: Option<ParsedAddress>,
+}
+
+/// The connections of a client that connects.
+#[derive(Default)]
+struct Opened {
+    links: Vec<AnswerLink>,
+    tasks: Vec<Reader>,
+}
+
+/// What a client consists of, once it is connected.
+struct ConnectedClient {
+    directory: Arc<Directory>,
+    first: Descriptor,
+    path: CallPath,
+    cancelled: mpsc::Receiver<ByteString>,
+    link_factory: LinkFactory,
+    transport: Transport,
+    tracks_completion: bool,
+    opened: Opened,
+}
+
 /// Reads what the component at `db_address` publishes about itself, until a deadline.
 struct Handshake {
     directory: Arc<Directory>,
@@ -277,6 +384,15 @@ struct Handshake {
 impl Handshake {
     fn address(&self) -> String {
         self.directory.request().address().to_string()
+    }
+
+    /// Returns the error for a component at `address` that sends no answers in time.
+    fn no_publisher(&self, address: &Address, cause: Option<Arc<str>>) -> ConnectError {
+        ConnectError::NoPublisher {
+            address: address.to_string(),
+            waited: self.waited,
+            cause: cause.map(|cause| cause.to_string()),
+        }
     }
 
     async fn until_deadline<T>(

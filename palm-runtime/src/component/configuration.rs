@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::component_error::{ConfigurationError, StartError};
 use crate::component_kind::ComponentKind;
+use crate::link::LinkOptions;
 use crate::part::Binding;
 
 /// Collects mistakes.
@@ -44,54 +45,22 @@ impl Mistakes {
     /// Checks the options that all components share.
     pub(super) fn check_settings(&mut self, settings: &Settings) {
         let (socket, link) = (&settings.socket_options, &settings.link_options);
-        let zeros = [
-            (
-                "queue_limits",
-                "messages",
-                settings.queue_limits.messages == 0,
-            ),
-            ("queue_limits", "bytes", settings.queue_limits.bytes == 0),
-            (
-                "cache_limits",
-                "key_bytes",
-                settings.cache_limits.key_bytes == 0,
-            ),
-            (
-                "cache_limits",
-                "value_bytes",
-                settings.cache_limits.value_bytes == 0,
-            ),
-            ("socket_options", "queue_len", socket.queue_len == 0),
-            (
-                "socket_options",
-                "max_message_bytes",
-                socket.max_message_bytes == 0,
-            ),
-            (
-                "socket_options",
-                "max_receive_bytes",
-                socket.max_receive_bytes == 0,
-            ),
-            (
-                "socket_options",
-                "max_handshakes",
-                socket.max_handshakes == 0,
-            ),
-            (
-                "socket_options",
-                "max_connections",
-                socket.max_connections == 0,
-            ),
-        ];
-        for (option, field, is_zero) in zeros {
-            if is_zero {
-                self.add(format!(
-                    "`{field}` of `.{option}(..)` is 0, so no message could pass: it has to be at least 1"
-                ));
-            }
+        let (queue, cache) = (&settings.queue_limits, &settings.cache_limits);
+        self.check_not_zero("queue_limits", "messages", queue.messages);
+        self.check_not_zero("queue_limits", "bytes", queue.bytes);
+        self.check_not_zero("cache_limits", "key_bytes", cache.key_bytes);
+        self.check_not_zero("cache_limits", "value_bytes", cache.value_bytes);
+        let queue_len = usize::try_from(socket.queue_len).unwrap_or(usize::MAX);
+        for (field, value) in [
+            ("queue_len", queue_len),
+            ("max_message_bytes", socket.max_message_bytes),
+            ("max_receive_bytes", socket.max_receive_bytes),
+            ("max_handshakes", socket.max_handshakes),
+            ("max_connections", socket.max_connections),
+        ] {
+            self.check_not_zero("socket_options", field, value);
         }
-        let no_time = Duration::ZERO;
-        if socket.handshake_timeout == no_time {
+        if socket.handshake_timeout == Duration::ZERO {
             self.add(
                 "`handshake_timeout` of `.socket_options(..)` is zero, so no peer could connect: keep the \
                  default of 10 s",
@@ -104,29 +73,7 @@ impl Mistakes {
             );
         }
         if link.enabled {
-            if link.idle_timeout == no_time {
-                self.add(
-                    "`idle_timeout` of `.link_options(..)` is zero, so every peer would count as lost at once: it \
-                     has to be longer than any delay of the network, such as 15 s",
-                );
-            }
-            if link.heartbeat == no_time {
-                self.add(
-                    "`heartbeat` of `.link_options(..)` is zero, so peers would only send heartbeats: keep the \
-                     default of 7 s",
-                );
-            }
-            if link.max_sessions == 0 {
-                self.add(
-                    "`max_sessions` of `.link_options(..)` is 0, so no peer could connect: set `enabled` to \
-                     false to disable links",
-                );
-            }
-            if link.max_deliver == 0 {
-                self.add(
-                    "`max_deliver` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
-                );
-            }
+            self.check_link(link);
         }
         if let Some(host) = &settings.advertised_host
             && (host.is_empty() || host.contains(['/', ' ']))
@@ -135,6 +82,40 @@ impl Mistakes {
                 "`.advertised_host(\"{host}\")` is not a host: set a name or an IP address, without `tcp://` \
                  and port"
             ));
+        }
+    }
+
+    fn check_not_zero(&mut self, option: &str, field: &str, value: usize) {
+        if value == 0 {
+            self.add(format!(
+                "`{field}` of `.{option}(..)` is 0, so no message could pass: it has to be at least 1"
+            ));
+        }
+    }
+
+    fn check_link(&mut self, link: &LinkOptions) {
+        if link.idle_timeout == Duration::ZERO {
+            self.add(
+                "`idle_timeout` of `.link_options(..)` is zero, so every peer would count as lost at once: it \
+                 has to be longer than any delay of the network, such as 15 s",
+            );
+        }
+        if link.heartbeat == Duration::ZERO {
+            self.add(
+                "`heartbeat` of `.link_options(..)` is zero, so peers would only send heartbeats: keep the \
+                 default of 7 s",
+            );
+        }
+        if link.max_sessions == 0 {
+            self.add(
+                "`max_sessions` of `.link_options(..)` is 0, so no peer could connect: set `enabled` to \
+                 false to disable links",
+            );
+        }
+        if link.max_deliver == 0 {
+            self.add(
+                "`max_deliver` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
+            );
         }
     }
 
@@ -185,7 +166,6 @@ impl Mistakes {
 mod tests {
     use super::*;
     use crate::failure::chain;
-    use crate::link::LinkOptions;
     use crate::queue::QueueLimits;
 
     fn check(mistakes: Mistakes, expected: &str) {

@@ -28,11 +28,12 @@ use crate::component_state::{ComponentState, LiveSettings, Reporter};
 use crate::context::ComponentContext;
 use crate::discovery::descriptor;
 use crate::error::{Error, Result};
-use crate::metrics::{ComponentCounters, PartCounters};
+use crate::method::FunctionInfo;
+use crate::metrics::{ComponentCounters, FunctionCounters, PartCounters};
 use crate::network::{ExposedError, NetworkTrust};
-use crate::part::{AnyInboundHooks, OpenError, Setup, Stop};
+use crate::part::{OpenError, Setup, Stop};
 use crate::router;
-use crate::socket::SocketError;
+use crate::socket::{Kill, SocketError};
 
 impl ServerTemplate {
     /// Starts the component, and runs it until SIGTERM, Ctrl-C, its limit of [`messages`](Self::messages) or an error.
@@ -131,6 +132,28 @@ impl ServerTemplate {
         self.add_monitor();
         self.check()?;
         clock::detect_pause();
+        let shared = self.share();
+        let network = NetworkTrust::new(self.settings.trust_network);
+        let sockets = self.settings.own_sockets();
+        sockets.network = Some(network.clone());
+        let kill = sockets.kill.clone();
+        let mut opened = OpenParts::default();
+        if let Err(failed) = self.open_parts(&shared, &mut opened).await {
+            // Releases the addresses of the parts that are open, as a component that stops does.
+            let stop = Stop::new(Duration::ZERO);
+            stop.token.cancel();
+            let (mut parts, _) = run_parts(self.name, &self.settings, &stop, opened.parts);
+            let _ = parts.drain().await;
+            return Err(failed);
+        }
+        let bound = self.log_addresses(&shared.state, &opened.addresses);
+        network.warn();
+        self.publish_configuration(&shared, &opened, &bound);
+        Ok(self.run(shared, opened, kill))
+    }
+
+    /// Creates what the parts share.
+    fn share(&mut self) -> SharedByParts {
         let store = ComponentStore::new(self.settings.store.0.clone(), self.settings.cache_limits);
         let store = Arc::new(store);
         let cache = self.context_cache.take();
@@ -145,33 +168,22 @@ impl ServerTemplate {
             cache: cache.unwrap_or_else(|| Cache::local(store.clone())),
             cancellations: state.cancellations.clone(),
         });
+        SharedByParts {
+            store,
+            state,
+            context,
+        }
+    }
 
-        let network = NetworkTrust::new(self.settings.trust_network);
-        let sockets = self.settings.own_sockets();
-        sockets.network = Some(network.clone());
-        let kill = sockets.kill.clone();
-        let mut addresses = BTreeMap::new();
-        let mut functions = Vec::new();
-        let mut described = Vec::new();
-        let mut opened = Vec::new();
-        let mut failed = None;
+    /// Opens the parts in their order, and adds them to `opened`, until one fails.
+    async fn open_parts(
+        &mut self,
+        shared: &SharedByParts,
+        opened: &mut OpenParts,
+    ) -> std::result::Result<(), StartError> {
         for (entry, registration) in self.entries.drain(..).zip(self.registrations.drain(..)) {
-            let part_counters = Arc::<PartCounters>::default();
+            let counters = Arc::<PartCounters>::default();
             let (mut announced, mut option) = (BTreeMap::new(), None);
-            let mut setup = Setup {
-                context: &context,
-                state: &state,
-                store: &store,
-                options: &self.settings.socket_options,
-                advertised_host: self.settings.advertised_host.as_deref(),
-                links_only: self.settings.links_only,
-                announced: &mut announced,
-                option: &mut option,
-                counters: part_counters.clone(),
-                hooks: AnyInboundHooks::default(),
-                functions: &mut functions,
-                described: &mut described,
-            };
             let PartRegistration {
                 part,
                 role,
@@ -182,61 +194,75 @@ impl ServerTemplate {
                 ..
             } = registration;
             let forwards_only = forwards_only && hooks.pass_on();
-            setup.hooks = hooks;
-            let running = match part.open(&mut setup).await {
-                Ok(running) => running,
-                Err(source) => {
-                    failed = Some(StartError::open(&self.name, &entry.name, option, source));
-                    break;
-                }
+            let mut setup = Setup {
+                context: &shared.context,
+                state: &shared.state,
+                store: &shared.store,
+                options: &self.settings.socket_options,
+                advertised_host: self.settings.advertised_host.as_deref(),
+                links_only: self.settings.links_only,
+                announced: &mut announced,
+                option: &mut option,
+                counters: counters.clone(),
+                hooks,
+                functions: &mut opened.functions,
+                described: &mut opened.described,
             };
-            addresses.extend(announced);
-            opened.push(OpenedPart {
+            let running = part.open(&mut setup).await;
+            let running = running
+                .map_err(|source| StartError::open(&self.name, &entry.name, option, source))?;
+            opened.addresses.extend(announced);
+            opened.parts.push(OpenedPart {
                 running,
                 entry,
                 role,
                 forwards_only,
                 block,
                 log,
-                counters: part_counters,
+                counters,
             });
         }
-        if let Some(failed) = failed {
-            // Releases the addresses of the parts that are open, as a component that stops does.
-            let stop = Stop::new(Duration::ZERO);
-            stop.token.cancel();
-            let (mut parts, _) = run_parts(self.name, &self.settings, &stop, opened);
-            let _ = parts.drain().await;
-            return Err(failed);
-        }
+        Ok(())
+    }
 
+    /// Logs the addresses, and returns them without those of sockets that are bound on demand: the operator has not
+    /// configured these.
+    fn log_addresses(
+        &self,
+        state: &ComponentState,
+        addresses: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
         let kind = self.kind;
         let shown = kind.map_or("component".to_owned(), |kind| kind.to_string());
         if let Some(db_address) = addresses.get("db_address") {
             tracing::info!("{shown} `{}` at {db_address}", self.name);
         }
-        // Addresses of sockets that are bound on demand are not logged: the operator has not configured them.
-        let bound = addresses
-            .iter()
-            .filter(|(key, _)| !state.on_demand.contains(key));
-        let bound: BTreeMap<_, _> = bound.map(|(key, it)| (key.clone(), it.clone())).collect();
+        let mut bound = addresses.clone();
+        bound.retain(|key, _| !state.on_demand.contains(key));
         for (key, address) in bound.iter().filter(|(key, _)| *key != "db_address") {
             tracing::info!("{key} is {address}");
         }
-        network.warn();
+        bound
+    }
 
-        let mut configuration = addresses.clone();
+    /// Publishes the component's configuration and its descriptor in its cache.
+    fn publish_configuration(
+        &mut self,
+        shared: &SharedByParts,
+        opened: &OpenParts,
+        bound: &BTreeMap<String, String>,
+    ) {
+        let SharedByParts { store, state, .. } = shared;
+        let mut configuration = opened.addresses.clone();
         configuration.insert("name".to_owned(), self.name.clone());
         configuration.append(&mut self.presets);
         store.configure(configuration);
-        let has_workers = state.has_workers();
         let links = state.links.offered().into_iter().map(str::to_owned);
-        let links = links.collect();
         let offer = descriptor::Advertisement {
-            addresses: &bound,
-            functions: &described,
-            is_incomplete: has_workers,
-            links,
+            addresses: bound,
+            functions: &opened.described,
+            is_incomplete: state.has_workers(),
+            links: links.collect(),
             instance: state.links.component(),
         };
         let descriptor = descriptor::encode(self.kind, &self.name, offer);
@@ -244,30 +270,40 @@ impl ServerTemplate {
             tracing::error!("bug in palm: a descriptor that cannot be read");
         }
         store.configure([(descriptor::KEY.to_owned(), descriptor)]);
+    }
 
+    /// Runs the open parts, and supervises them in a task.
+    fn run(self, shared: SharedByParts, opened: OpenParts, kill: Kill) -> ComponentHandle {
+        let SharedByParts { store, state, .. } = shared;
+        let OpenParts {
+            parts,
+            addresses,
+            functions,
+            ..
+        } = opened;
+        let kind = self.kind;
         let stop = Stop::new(self.settings.drain_limit);
         if self.settings.messages == Some(0) {
             stop.token.cancel();
         }
-        for OpenedPart { entry, .. } in &opened {
+        for OpenedPart { entry, .. } in &parts {
             if let Some(route) = &entry.route {
                 tracing::debug!("{} is routed to {route}", entry.name);
             }
         }
         let name = self.name.clone();
-        let (parts, entries) = run_parts(self.name, &self.settings, &stop, opened);
+        let (parts, entries) = run_parts(self.name, &self.settings, &stop, parts);
         tracing::info!("{name} started");
 
-        let counters = ComponentCounters {
+        let counters = Arc::new(ComponentCounters {
             parts: entries,
             functions,
-        };
-        let counters = Arc::new(counters);
+        });
         let reporter = Reporter {
             name: name.clone(),
             kind,
             db_address: addresses.get("db_address").cloned().unwrap_or_default(),
-            counters: counters.clone(),
+            counters,
             started: (clock::wall(), clock::now()),
             settings: LiveSettings {
                 // A component that is composed by hand may have several executors.
@@ -289,7 +325,7 @@ impl ServerTemplate {
                 outcome
             }
         };
-        Ok(ComponentHandle {
+        ComponentHandle {
             name,
             addresses,
             state,
@@ -298,8 +334,24 @@ impl ServerTemplate {
             kill,
             has_ended,
             outcome: tokio::spawn(supervisor.in_current_span()),
-        })
+        }
     }
+}
+
+/// What the parts of a component share.
+struct SharedByParts {
+    store: Arc<ComponentStore>,
+    state: Arc<ComponentState>,
+    context: Arc<ComponentContext>,
+}
+
+/// The parts of a component that are open, and what they have registered.
+#[derive(Default)]
+struct OpenParts {
+    parts: Vec<OpenedPart>,
+    addresses: BTreeMap<String, String>,
+    functions: Vec<Arc<FunctionCounters>>,
+    described: Vec<FunctionInfo>,
 }
 
 /// Returns whether the component runs calls itself, so that an operator may change how many run at once.

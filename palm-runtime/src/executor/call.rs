@@ -64,19 +64,13 @@ impl CallLoop {
             return (started, NextCall::Done(Outcome::Payload(payload)));
         }
         if self.sender.state.cancellations.concern(&started.header) || self.is_abandoned(&started) {
-            return (
-                started,
-                NextCall::Done(Outcome::Failed(CallFailure::cancelled())),
-            );
+            return (started, NextCall::failed(CallFailure::cancelled()));
         }
         started.completion.end = extensions.wants_end;
         started.completion.share = extensions.share;
         if let Some(deadline) = Deadline::from_extension(extensions.deadline) {
             if deadline.has_passed(clock::wall()) {
-                return (
-                    started,
-                    NextCall::Done(Outcome::Failed(CallFailure::late())),
-                );
+                return (started, NextCall::failed(CallFailure::late()));
             }
             started.deadline = Some(deadline);
         }
@@ -87,14 +81,11 @@ impl CallLoop {
                 let payload = started.header.payload().clone();
                 return (started, NextCall::Done(Outcome::Payload(payload)));
             }
-            Err(failure) => return (started, NextCall::Done(Outcome::Failed(failure))),
+            Err(failure) => return (started, NextCall::failed(failure)),
         };
         let info = &self.component.functions()[started.index];
         if info.at_most_once && !started.header.run_task_once() {
-            return (
-                started,
-                NextCall::Done(Outcome::Failed(CallFailure::cancelled())),
-            );
+            return (started, NextCall::failed(CallFailure::cancelled()));
         }
         started.count(&self.sender, waited);
         if let Some(trace) = extensions.trace {

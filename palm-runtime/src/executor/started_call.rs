@@ -137,3 +137,9 @@ pub(super) enum NextCall {
     /// The message calls `echo` or cannot be called.
     Done(Outcome),
 }
+
+impl NextCall {
+    pub(super) fn failed(failure: CallFailure) -> Self {
+        Self::Done(Outcome::Failed(failure))
+    }
+}

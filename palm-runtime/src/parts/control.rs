@@ -157,18 +157,8 @@ impl OpenCacheService {
             state,
             counters,
         } = self;
-        let (store, counters) = (&*store, &*counters);
-        let state = &*state;
         let links = &state.links;
-        let idempotency = &IdempotencyCache::default();
-        let requests = Budget::new(MAX_REQUEST_BYTES);
-        let replies = &ReplySender {
-            budget: Budget::new(MAX_REPLY_BYTES),
-            log: Mutex::default(),
-            counters,
-        };
-        let mut dropped_log = LimitLog::default();
-        let rejected_log = &Mutex::<UnknownLog>::default();
+        let service = &ControlService::new(&store, &state, &counters);
         let mut running = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
@@ -189,9 +179,9 @@ impl OpenCacheService {
                     Some(waits) = running.next() => {
                         if let Some((poll, request)) = waits {
                             if watching.len() < MAX_WATCHERS {
-                                watching.push(watch(poll, request, store, replies, &stop));
+                                watching.push(service.watch(poll, request, &stop));
                             } else {
-                                replies.send(request.responder, poll.crowded());
+                                service.replies.send(request.responder, poll.crowded());
                             }
                         }
                         None
@@ -208,55 +198,21 @@ impl OpenCacheService {
                         None
                     }
                     _ = ticks.tick(), if departures.is_some() => {
-                        if clock::since(std::mem::replace(&mut ticked, clock::now())) > LATE_TICK {
-                            links.record_stall();
-                        }
+                        let last = std::mem::replace(&mut ticked, clock::now());
+                        service.tick(clock::since(last) > LATE_TICK);
                         if trimmer.is_due(links.take_ended(), ticked) {
                             tokio::task::spawn_blocking(palm_malloc::return_freed_memory);
-                        }
-                        links.report_wait(state.wait_cause());
-                        for client in links.tick() {
-                            tracing::info!(%client, "client vanished, cancelling its calls");
-                            state.cancellations.cancel(format!("{client}/").as_bytes());
                         }
                         None
                     }
                     request = reply.recv_or_other(is_header, &mut others) => {
-                        let request = request?;
-                        request.and_then(|(frames, responder)| {
-                            let request = PendingRequest::new(frames, responder, &requests);
-                            if request.is_none() {
-                                counters.count_dropped(1);
-                                if let Some(times) = dropped_log.record(clock::now()) {
-                                    tracing::warn!(
-                                        times,
-                                        limit_bytes = MAX_REQUEST_BYTES,
-                                        "dropping cache requests: the byte budget of requests is exhausted"
-                                    );
-                                }
-                            }
-                            request
-                        })
+                        request?.and_then(|(frames, responder)| service.admit(frames, responder))
                     }
                 }
             };
             if !others.is_empty() {
                 if departures.is_some() {
-                    let opened = links.receive(others.drain(..));
-                    for client in opened.clients {
-                        state.cancellations.restore(&client);
-                    }
-                    if !opened.functions.is_empty() {
-                        let registered = state.functions.add(opened.functions);
-                        if let Err(error) = list_functions(store, state, registered) {
-                            let cause = chain(&error);
-                            let mut log =
-                                rejected_log.lock().unwrap_or_else(PoisonError::into_inner);
-                            if log.record(clock::now(), &cause).is_some() {
-                                tracing::warn!("functions of workers were not registered: {cause}");
-                            }
-                        }
-                    }
+                    service.receive_over_links(others.drain(..));
                 } else {
                     others.clear();
                 }
@@ -264,51 +220,151 @@ impl OpenCacheService {
             let Some(request) = received else {
                 continue;
             };
-            if running.len() >= MAX_RUNNING_REQUESTS {
-                if waiting.len() < MAX_WAITING_REQUESTS {
-                    waiting.push_back(request);
-                } else {
-                    counters.count_dropped(1);
-                }
-                continue;
+            if running.len() < MAX_RUNNING_REQUESTS {
+                running.push(service.answer(request));
+            } else if waiting.len() < MAX_WAITING_REQUESTS {
+                waiting.push_back(request);
+            } else {
+                counters.count_dropped(1);
             }
-            running.push(async move {
-                let mut request = request;
-                let frames = std::mem::take(&mut request.frames);
-                counters.count(1, frames.iter().map(Bytes::len).sum());
-                let handled = handle(store, state, idempotency, &frames);
-                let handled = catch_panic(handled, |panic| {
-                    Err(RejectedRequest::from(ServiceError::Panicked(panic)))
-                });
-                let answer = match handled.await {
-                    Ok(Handled::Reply(answer)) => answer,
-                    Ok(Handled::Waits(poll)) => return Some((poll, request)),
-                    Err(RejectedRequest { reply, error }) => {
-                        counters.count_error();
-                        let cause = chain(&error);
-                        let mut log = rejected_log.lock().unwrap_or_else(PoisonError::into_inner);
-                        if let ServiceError::Cache(CacheError::Store(_)) = error {
-                            // The component has logged that its store fails.
-                            tracing::debug!("a cache request failed: {cause}");
-                        } else if log.record(clock::now(), &cause).is_some() {
-                            tracing::warn!("a cache request failed: {cause}");
-                        }
-                        reply
-                    }
-                };
-                replies.send(request.responder, answer);
-                None
-            });
         }
         while let Some(waits) = running.next().await {
             if let Some((poll, request)) = waits {
-                replies.send(request.responder, poll.crowded());
+                service.replies.send(request.responder, poll.crowded());
             }
         }
         while watching.next().await.is_some() {}
         links.close(stop.is_complete());
         reply.close(stop.linger().min(FLUSH_TIMEOUT)).await;
         Ok(())
+    }
+}
+
+/// What the handling of messages at the ROUTER shares.
+struct ControlService<'a> {
+    store: &'a ComponentStore,
+    state: &'a ComponentState,
+    counters: &'a PartCounters,
+    idempotency: IdempotencyCache,
+    /// The bytes of requests without a reply.
+    requests: Budget<Bytes>,
+    replies: ReplySender<'a>,
+    dropped_log: Mutex<LimitLog>,
+    rejected_log: Mutex<UnknownLog>,
+}
+
+impl<'a> ControlService<'a> {
+    fn new(
+        store: &'a ComponentStore,
+        state: &'a ComponentState,
+        counters: &'a PartCounters,
+    ) -> Self {
+        Self {
+            store,
+            state,
+            counters,
+            idempotency: IdempotencyCache::default(),
+            requests: Budget::new(MAX_REQUEST_BYTES),
+            replies: ReplySender {
+                budget: Budget::new(MAX_REPLY_BYTES),
+                log: Mutex::default(),
+                counters,
+            },
+            dropped_log: Mutex::default(),
+            rejected_log: Mutex::default(),
+        }
+    }
+
+    /// Checks the links; called every [`TICK`]. `is_late`: since the last call this process was stopped, or its thread was
+    /// blocked.
+    fn tick(&self, is_late: bool) {
+        let links = &self.state.links;
+        if is_late {
+            links.record_stall();
+        }
+        links.report_wait(self.state.wait_cause());
+        for client in links.tick() {
+            tracing::info!(%client, "client vanished, cancelling its calls");
+            let prefix = format!("{client}/");
+            self.state.cancellations.cancel(prefix.as_bytes());
+        }
+    }
+
+    /// Receives messages of links. For the sessions that they open, registers the functions of workers, and forgets that
+    /// the calls of clients were cancelled.
+    fn receive_over_links(&self, messages: impl Iterator<Item = Frames>) {
+        let opened = self.state.links.receive(messages);
+        for client in opened.clients {
+            self.state.cancellations.restore(&client);
+        }
+        if opened.functions.is_empty() {
+            return;
+        }
+        let registered = self.state.functions.add(opened.functions);
+        if let Err(error) = list_functions(self.store, self.state, registered) {
+            let cause = chain(&error);
+            if self.is_new_rejection(&cause) {
+                tracing::warn!("functions of workers were not registered: {cause}");
+            }
+        }
+    }
+
+    /// Returns a request that is to be answered; `None` if the byte budget of requests is exhausted.
+    fn admit(&self, frames: Frames, responder: Responder) -> Option<PendingRequest> {
+        let request = PendingRequest::new(frames, responder, &self.requests);
+        if request.is_none() {
+            self.counters.count_dropped(1);
+            let log = self.dropped_log.lock();
+            let mut log = log.unwrap_or_else(PoisonError::into_inner);
+            if let Some(times) = log.record(clock::now()) {
+                tracing::warn!(
+                    times,
+                    limit_bytes = MAX_REQUEST_BYTES,
+                    "dropping cache requests: the byte budget of requests is exhausted"
+                );
+            }
+        }
+        request
+    }
+
+    /// Answers a request. Returns one that waits for a change instead.
+    async fn answer(&self, mut request: PendingRequest) -> Option<(Poll, PendingRequest)> {
+        let frames = std::mem::take(&mut request.frames);
+        self.counters.count(1, frames.iter().map(Bytes::len).sum());
+        let handled = handle(self.store, self.state, &self.idempotency, &frames);
+        let handled = catch_panic(handled, |panic| {
+            Err(RejectedRequest::from(ServiceError::Panicked(panic)))
+        });
+        let answer = match handled.await {
+            Ok(Handled::Reply(answer)) => answer,
+            Ok(Handled::Waits(poll)) => return Some((poll, request)),
+            Err(RejectedRequest { reply, error }) => {
+                self.counters.count_error();
+                let cause = chain(&error);
+                if let ServiceError::Cache(CacheError::Store(_)) = error {
+                    // The component has logged that its store fails.
+                    tracing::debug!("a cache request failed: {cause}");
+                } else if self.is_new_rejection(&cause) {
+                    tracing::warn!("a cache request failed: {cause}");
+                }
+                reply
+            }
+        };
+        self.replies.send(request.responder, answer);
+        None
+    }
+
+    /// Answers a request once its key changes, or the component stops.
+    async fn watch(&self, poll: Poll, request: PendingRequest, stop: &Stop) {
+        let answer = poll.answer(self.store, stop.stopped()).await;
+        self.replies.send(request.responder, answer);
+    }
+
+    /// Returns whether a rejection for this cause is to be logged.
+    fn is_new_rejection(&self, cause: &str) -> bool {
+        let log = self.rejected_log.lock();
+        let mut log = log.unwrap_or_else(PoisonError::into_inner);
+        log.record(clock::now(), cause).is_some()
     }
 }
 
@@ -462,18 +518,6 @@ impl LiveKeys for ComponentState {
             value => value,
         })
     }
-}
-
-/// Answers a watcher when a key has changed, its wait has timed out, or the component stops.
-async fn watch(
-    poll: Poll,
-    request: PendingRequest,
-    store: &ComponentStore,
-    replies: &ReplySender<'_>,
-    stop: &Stop,
-) {
-    let answer = poll.answer(store, stop.stopped()).await;
-    replies.send(request.responder, answer);
 }
 
 /// A request that has no reply yet.

@@ -115,71 +115,8 @@ impl<H: OutboundHooks> Handler<H> {
             let mut envelopes = batch.drain(..);
             while let Some(envelope) = envelopes.next() {
                 handled += 1;
-                let Envelope {
-                    mut message,
-                    flow,
-                    feedback,
-                    ..
-                } = envelope;
-                // The hook may keep its message, which must not keep the task open.
-                let task = message.take_task();
-                if task.as_ref().is_some_and(|task| !task.begin()) {
-                    // It was returned to the master.
-                    continue;
-                }
-                counters.count(1, message.payload().len());
-                let is_done = message.is_done();
-                let share = message.share().filter(|_| !is_done);
-                let share = share.map(|share| (Split::new(share), message.client_topic()));
-                let context = Context::new(context.clone(), message);
-                let mut answer = Bytes::new();
-                let mut emitted = HandlerEmit {
-                    to: EmitToOutlet {
-                        outlet: &outlet,
-                        flow,
-                        since: clock::now(),
-                        answer: Bytes::new(),
-                        share,
-                    },
-                    task: task.as_ref(),
-                    last: feedback.is_some().then_some(&mut answer),
-                    count: 0,
-                };
-                let message = context.message().clone();
-                let mut emit = Emit::new(&mut emitted);
-                let handled = if is_done {
-                    // An earlier step has failed, or has no more results: the hook is skipped.
-                    emit.send(message).await;
-                    Ok(())
-                } else {
-                    let handling = self.hooks.handle(message, context.clone(), &mut emit);
-                    catch_panic(handling, Err).await
-                };
-                if let Err(failure) = handled {
-                    counters.count_error();
-                    log_failure(context.message(), &failure);
-                    let failed = context.message().clone().failed(context.name(), &failure);
-                    Emit::new(&mut emitted).send(failed).await;
-                }
-                let is_nothing = emitted.count == 0 && !is_done;
-                if emitted.to.share.is_some() {
-                    let message = result_of(task.as_ref(), context.message().clone());
-                    emitted.to.finish(|| message).await;
-                } else if is_nothing && context.message().wants_end() {
-                    // The number of results is reported only if it is zero: downstream parts may change others.
-                    let message = context.message().clone().with_payload(Bytes::new());
-                    let mut end = result_of(task.as_ref(), message);
-                    end.end(0);
-                    let end = Envelope::new(end, flow, clock::now());
-                    outlet.send_done(end).await;
-                }
-                if let Some(task) = task {
-                    task.finish();
-                }
-                if let Some(feedback) = feedback {
-                    // The receiver is gone if the component stops.
-                    let _ = feedback.send(answer);
-                }
+                self.handle_one(envelope, &context, &counters, &outlet)
+                    .await;
                 if envelopes.len() > 0 && pace.is_over(begin.elapsed()) {
                     // Other clients are served before the rest.
                     inlet.restore(envelopes);
@@ -189,6 +126,81 @@ impl<H: OutboundHooks> Handler<H> {
             pace.handled(taken, handled, begin.elapsed());
         }
         Ok(())
+    }
+
+    /// Runs the hook on one message, and answers the part that sent it.
+    async fn handle_one(
+        &mut self,
+        envelope: Envelope,
+        context: &Arc<ComponentContext>,
+        counters: &PartCounters,
+        outlet: &Outlet,
+    ) {
+        let Envelope {
+            mut message,
+            flow,
+            feedback,
+            ..
+        } = envelope;
+        // The hook may keep its message, which must not keep the task open.
+        let task = message.take_task();
+        if task.as_ref().is_some_and(|task| !task.begin()) {
+            // It was returned to the master.
+            return;
+        }
+        counters.count(1, message.payload().len());
+        let is_done = message.is_done();
+        let share = message.share().filter(|_| !is_done);
+        let share = share.map(|share| (Split::new(share), message.client_topic()));
+        let context = Context::new(context.clone(), message);
+        let mut answer = Bytes::new();
+        let mut emitted = HandlerEmit {
+            to: EmitToOutlet {
+                outlet,
+                flow,
+                since: clock::now(),
+                answer: Bytes::new(),
+                share,
+            },
+            task: task.as_ref(),
+            last: feedback.is_some().then_some(&mut answer),
+            count: 0,
+        };
+        let message = context.message().clone();
+        let mut emit = Emit::new(&mut emitted);
+        let handled = if is_done {
+            // An earlier step has failed, or has no more results: the hook is skipped.
+            emit.send(message).await;
+            Ok(())
+        } else {
+            let handling = self.hooks.handle(message, context.clone(), &mut emit);
+            catch_panic(handling, Err).await
+        };
+        if let Err(failure) = handled {
+            counters.count_error();
+            log_failure(context.message(), &failure);
+            let failed = context.message().clone().failed(context.name(), &failure);
+            Emit::new(&mut emitted).send(failed).await;
+        }
+        let is_nothing = emitted.count == 0 && !is_done;
+        if emitted.to.share.is_some() {
+            let message = result_of(task.as_ref(), context.message().clone());
+            emitted.to.finish(|| message).await;
+        } else if is_nothing && context.message().wants_end() {
+            // The number of results is reported only if it is zero: downstream parts may change others.
+            let message = context.message().clone().with_payload(Bytes::new());
+            let mut end = result_of(task.as_ref(), message);
+            end.end(0);
+            let end = Envelope::new(end, flow, clock::now());
+            outlet.send_done(end).await;
+        }
+        if let Some(task) = task {
+            task.finish();
+        }
+        if let Some(feedback) = feedback {
+            // The receiver is gone if the component stops.
+            let _ = feedback.send(answer);
+        }
     }
 }
 

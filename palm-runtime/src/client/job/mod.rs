@@ -452,6 +452,28 @@ impl<Value> Stream for Job<'_, Value> {
 }
 
 impl<Value> Job<'_, Value> {
+    /// Returns the next answer, and sends further arguments while inputs complete without one. The caller ends the job after an error.
+    fn poll_next_answer(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<AnswerResult, CallError>> {
+        while let Poll::Ready(answer) = self.poll_answer(context) {
+            let Some(answer) = answer else {
+                return Poll::Ready(Err(CallError::Closed));
+            };
+            let answer = answer.or_else(|| self.answers.batch.by_ref().flatten().next());
+            if let Some(answer) = answer {
+                return Poll::Ready(Ok(answer));
+            }
+            // An input completed, so further arguments can be sent.
+            self.progress = true;
+            if let Poll::Ready(Err(error)) = self.poll_send(context) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Pending
+    }
+
     fn poll_answered(
         &mut self,
         context: &mut Context<'_>,
@@ -493,23 +515,11 @@ impl<Value> Job<'_, Value> {
                 job.finish();
                 return Poll::Ready(None);
             }
-        } else {
-            while let Poll::Ready(answer) = job.poll_answer(context) {
-                let Some(answer) = answer else {
-                    job.end();
-                    return Poll::Ready(Some(Err(CallError::Closed)));
-                };
-                let answer = answer.or_else(|| job.answers.batch.by_ref().flatten().next());
-                if let Some(answer) = answer {
-                    return Poll::Ready(Some(job.take(answer)));
-                }
-                // An input completed, so further arguments can be sent.
-                job.progress = true;
-                if let Poll::Ready(Err(error)) = job.poll_send(context) {
-                    job.end();
-                    return Poll::Ready(Some(Err(error)));
-                }
+        } else if let Poll::Ready(answer) = job.poll_next_answer(context) {
+            if answer.is_err() {
+                job.end();
             }
+            return Poll::Ready(Some(answer.and_then(|answer| job.take(answer))));
         }
         if job.is_complete() {
             job.finish();

@@ -781,7 +781,6 @@ impl LinkClient {
         let state = &mut *state;
         let mut arrivals = Vec::new();
         let mut has_changed = false;
-        let is_subscriber = self.hello.role == SUBSCRIBER;
         for mut frames in messages {
             if let Some(requests) = &self.requests
                 && !frames.first().is_some_and(|first| is_header(first))
@@ -802,72 +801,7 @@ impl LinkClient {
             state.session.receive(now, &header, frames, &mut events);
             for event in events.drain(..) {
                 has_changed |= changes_session(&event);
-                match event {
-                    SessionEvent::Opened => {
-                        state.is_open = true;
-                        if std::mem::take(&mut state.has_logged_end) {
-                            tracing::info!(address = %self.address, "the link is open again");
-                        }
-                        self.refused.clear();
-                        state.show_life();
-                        if state.session.version() < WORKER_CONTROL_VERSION {
-                            state.older_session = state.session_number;
-                        }
-                    }
-                    SessionEvent::Messages(item) => {
-                        let messages = item.len() as u64;
-                        state.received_tasks += messages;
-                        state.pace.began(messages, now);
-                        let received = LinkReceipt {
-                            session: state.session_number,
-                            tag: item.tag,
-                            step: item.step,
-                            messages,
-                            bytes: item.batch.bytes() as u64,
-                        };
-                        if is_subscriber {
-                            let each = received.each(&item.batch);
-                            let each =
-                                each.map(|(one, frame)| LinkArrival::Messages(one, frame.into()));
-                            arrivals.extend(each);
-                        } else {
-                            arrivals.push(LinkArrival::Messages(received, item.batch));
-                        }
-                    }
-                    SessionEvent::SubscriptionsReady => {
-                        arrivals.push(LinkArrival::SubscriptionsReady)
-                    }
-                    SessionEvent::Cancelled(list) => {
-                        if let Some(cancellations) = &self.cancellations {
-                            cancellations.cancel(&list);
-                        }
-                    }
-                    SessionEvent::ReportWanted { calls } => self.send_report(state, calls),
-                    SessionEvent::Request(request) => self.handle_request(state, &request),
-                    SessionEvent::Report(_) | SessionEvent::Reply { .. } => {}
-                    SessionEvent::Draining => state.handle_draining(),
-                    SessionEvent::Finished => state.peer_finished = true,
-                    SessionEvent::Forgotten => {
-                        tracing::info!(address = %self.address, "the peer does not know the session: opening a new one");
-                        state.has_logged_end = true;
-                        state.end_session(false, now);
-                    }
-                    SessionEvent::Closed { is_settled } => {
-                        tracing::info!(address = %self.address, "the peer has closed the link");
-                        state.has_logged_end = true;
-                        // Results for one run of a master mean nothing to the next one.
-                        let is_settled = is_settled && self.hello.role != WORKER;
-                        state.end_session(is_settled, now);
-                    }
-                    SessionEvent::Refused(refusal) => {
-                        let reason = refusal.reason;
-                        if self.refused.set(&reason) {
-                            tracing::warn!(address = %self.address, "the peer has refused the link: {reason}");
-                        }
-                        state.end_session(false, now);
-                        state.retry_at = Some(now + REFUSED_RETRY_DELAY);
-                    }
-                }
+                self.handle_event(state, event, now, &mut arrivals);
             }
             state.events = events;
         }
@@ -876,6 +810,70 @@ impl LinkClient {
         match has_changed {
             true => self.notify_changed(),
             false => self.progressed.notify_waiters(),
+        }
+    }
+
+    /// Handles an event of the session. Adds what is for the owner of the link to `arrivals`.
+    fn handle_event(
+        &self,
+        state: &mut ClientState,
+        event: SessionEvent,
+        now: Instant,
+        arrivals: &mut Vec<LinkArrival>,
+    ) {
+        match event {
+            SessionEvent::Opened => {
+                state.is_open = true;
+                if std::mem::take(&mut state.has_logged_end) {
+                    tracing::info!(address = %self.address, "the link is open again");
+                }
+                self.refused.clear();
+                state.show_life();
+                if state.session.version() < WORKER_CONTROL_VERSION {
+                    state.older_session = state.session_number;
+                }
+            }
+            SessionEvent::Messages(item) => {
+                let received = state.receipt_of(&item, now);
+                if self.hello.role == SUBSCRIBER {
+                    let each = received.each(&item.batch);
+                    let each = each.map(|(one, frame)| LinkArrival::Messages(one, frame.into()));
+                    arrivals.extend(each);
+                } else {
+                    arrivals.push(LinkArrival::Messages(received, item.batch));
+                }
+            }
+            SessionEvent::SubscriptionsReady => arrivals.push(LinkArrival::SubscriptionsReady),
+            SessionEvent::Cancelled(list) => {
+                if let Some(cancellations) = &self.cancellations {
+                    cancellations.cancel(&list);
+                }
+            }
+            SessionEvent::ReportWanted { calls } => self.send_report(state, calls),
+            SessionEvent::Request(request) => self.handle_request(state, &request),
+            SessionEvent::Report(_) | SessionEvent::Reply { .. } => {}
+            SessionEvent::Draining => state.handle_draining(),
+            SessionEvent::Finished => state.peer_finished = true,
+            SessionEvent::Forgotten => {
+                tracing::info!(address = %self.address, "the peer does not know the session: opening a new one");
+                state.has_logged_end = true;
+                state.end_session(false, now);
+            }
+            SessionEvent::Closed { is_settled } => {
+                tracing::info!(address = %self.address, "the peer has closed the link");
+                state.has_logged_end = true;
+                // Results for one run of a master mean nothing to the next one.
+                let is_settled = is_settled && self.hello.role != WORKER;
+                state.end_session(is_settled, now);
+            }
+            SessionEvent::Refused(refusal) => {
+                let reason = refusal.reason;
+                if self.refused.set(&reason) {
+                    tracing::warn!(address = %self.address, "the peer has refused the link: {reason}");
+                }
+                state.end_session(false, now);
+                state.retry_at = Some(now + REFUSED_RETRY_DELAY);
+            }
         }
     }
 
@@ -968,6 +966,20 @@ fn new_session(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant
 }
 
 impl ClientState {
+    /// Counts the messages of a batch that has arrived, and returns their receipt.
+    fn receipt_of(&mut self, item: &TaggedBatch, now: Instant) -> LinkReceipt {
+        let messages = item.len() as u64;
+        self.received_tasks += messages;
+        self.pace.began(messages, now);
+        LinkReceipt {
+            session: self.session_number,
+            tag: item.tag,
+            step: item.step,
+            messages,
+            bytes: item.batch.bytes() as u64,
+        }
+    }
+
     /// Lets the liveness thread show signs of life for the open session while its task cannot run.
     fn show_life(&self) {
         let session = &self.session;

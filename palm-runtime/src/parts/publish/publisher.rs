@@ -99,6 +99,47 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    /// Returns when [`expire`](Self::expire) has something to do.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let expiries = [
+            self.pending.next_expiry(),
+            self.stale.next_expiry(),
+            self.unfollowed.next_warning(),
+        ];
+        expiries.into_iter().flatten().min()
+    }
+
+    /// Publishes messages and batches. Waits until the followers of an earlier run have returned, if one may be for them.
+    pub(super) async fn publish_envelopes(
+        &mut self,
+        envelopes: &mut Vec<Envelope>,
+    ) -> Result<(), SocketClosed> {
+        let links = &self.component_state.links;
+        if self.links
+            && links.awaits_resubscriptions()
+            && envelopes
+                .iter()
+                .any(|it| self.may_have_followers(&it.message))
+        {
+            links.wait_for_resubscriptions().await;
+        }
+        self.handle_subscriptions().await?;
+        for envelope in envelopes.drain(..) {
+            let Some(batch) = &envelope.batch else {
+                self.publish_envelope(envelope).await?;
+                continue;
+            };
+            if !self.send_batch(&envelope.message, batch) {
+                let mut each = Vec::new();
+                envelope.split_into(&mut each);
+                for envelope in each {
+                    self.publish_envelope(envelope).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes one message, and answers the part that sent it.
     pub(super) async fn publish_envelope(
         &mut self,

@@ -118,8 +118,8 @@ pub(crate) struct AnyPubService {
 #[derive(Debug)]
 struct OpenPubService {
     publish: Option<Publish>,
-    /// New subscriptions over links; `None` if another part of the component publishes over links.
-    followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
+    /// Whether this part of the component publishes over links.
+    links: bool,
     context: Arc<ComponentContext>,
     state: Arc<ComponentState>,
     counters: Arc<PartCounters>,
@@ -171,25 +171,26 @@ impl Outbound for AnyPubService {
         if let Some(publish) = &publish {
             let _ = setup.state.followers.set(publish.peers());
         }
+        // New subscriptions over links; `None` if another part of the component publishes over links.
+        let followed = setup.state.links.claim_publications();
         let opened = OpenPubService {
             publish,
-            followed: setup.state.links.claim_publications(),
+            links: followed.is_some(),
             context: setup.context.clone(),
             state: setup.state.clone(),
             counters: setup.counters(),
         };
         Ok(Running::outbound(|inlet, _| {
-            self.publish_all(opened, inlet)
+            self.publish_all(opened, followed, inlet)
         }))
     }
 }
 
 impl AnyPubService {
-    async fn publish_all(self, opened: OpenPubService, mut inlet: Inlet) -> Result<(), BoxError> {
-        let state = opened.state.clone();
-        let mut followed = opened.followed;
-        let mut publisher = Publisher {
-            links: followed.is_some(),
+    /// Creates the publisher of the open part.
+    fn publisher(self, opened: OpenPubService) -> Publisher {
+        Publisher {
+            links: opened.links,
             linked: LinkQueue::new(opened.counters.clone()),
             direct_topic: None,
             awaiting_ready: Vec::new(),
@@ -207,20 +208,25 @@ impl AnyPubService {
             context: opened.context,
             component_state: opened.state,
             counters: opened.counters,
-        };
+        }
+    }
+
+    async fn publish_all(
+        self,
+        opened: OpenPubService,
+        mut followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
+        mut inlet: Inlet,
+    ) -> Result<(), BoxError> {
+        let state = opened.state.clone();
+        let mut publisher = self.publisher(opened);
         let stop = inlet.stop.clone();
         let mut cancelled = state.cancellations.relay();
         let mut is_in_place = false;
-        let (mut envelopes, mut each) = (Vec::new(), Vec::new());
+        let mut envelopes = Vec::new();
         loop {
-            let expiries = [
-                publisher.pending.next_expiry(),
-                publisher.stale.next_expiry(),
-                publisher.unfollowed.next_warning(),
-            ];
-            let expiry = expiries.into_iter().flatten().min();
+            let next_expiry = publisher.next_expiry();
             let expired = async {
-                match expiry {
+                match next_expiry {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
@@ -245,25 +251,7 @@ impl AnyPubService {
                         break;
                     }
                     inlet.yield_to_senders().await;
-                    if publisher.links
-                        && state.links.awaits_resubscriptions()
-                        && envelopes.iter().any(|it| publisher.may_have_followers(&it.message))
-                    {
-                        state.links.wait_for_resubscriptions().await;
-                    }
-                    publisher.handle_subscriptions().await?;
-                    for envelope in envelopes.drain(..) {
-                        let Some(batch) = &envelope.batch else {
-                            publisher.publish_envelope(envelope).await?;
-                            continue;
-                        };
-                        if !publisher.send_batch(&envelope.message, batch) {
-                            envelope.split_into(&mut each);
-                            for envelope in each.drain(..) {
-                                publisher.publish_envelope(envelope).await?;
-                            }
-                        }
-                    }
+                    publisher.publish_envelopes(&mut envelopes).await?;
                 }
                 () = state.streams.in_place(), if !publisher.awaiting_ready.is_empty() => {
                     publisher.streams_are_in_place().await?;

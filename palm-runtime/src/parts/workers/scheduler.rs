@@ -128,47 +128,52 @@ impl TaskScheduler<'_> {
             if received == 0 {
                 break;
             }
-            let (mut count, mut bytes) = (0, 0);
-            for envelope in envelopes.drain(..) {
-                // The messages of a batch are tasks.
-                if envelope.batch.is_none() && envelope.message.is_done() {
-                    self.forward_done(envelope).await;
-                    continue;
-                }
-                let Envelope {
-                    message,
-                    flow,
-                    feedback,
-                    batch,
-                    ..
-                } = envelope;
-                match (feedback, self.replies) {
-                    (Some(feedback), Some(replies)) => replies.expect(&message, feedback),
-                    (Some(feedback), None) => {
-                        // The receiver is closed when the component stops.
-                        let _ = feedback.send(Bytes::new());
-                    }
-                    (None, _) => {}
-                }
-                let is_cancelled = self.state.cancellations.concern(&message);
-                let batch = match batch {
-                    Some(batch) => *batch,
-                    None => message.into_frame().into(),
-                };
-                count += batch.len();
-                bytes += batch.bytes();
-                if is_cancelled {
-                    self.fail_cancelled(flow, &batch, &mut tasks).await;
-                } else {
-                    // Workers drop further cancelled calls of a batch.
-                    tasks.push_back((flow, batch));
-                }
-            }
-            self.counters.count(count, bytes);
+            self.accept(&mut envelopes, &mut tasks).await;
             self.assign(&mut tasks, &mut legacy, inlet).await?;
         }
         self.drain_links().await;
         Ok(())
+    }
+
+    /// Adds the tasks among received messages to `tasks`, and forwards the other ones.
+    async fn accept(&self, envelopes: &mut Vec<Envelope>, tasks: &mut TaskBacklog) {
+        let (mut count, mut bytes) = (0, 0);
+        for envelope in envelopes.drain(..) {
+            // The messages of a batch are tasks.
+            if envelope.batch.is_none() && envelope.message.is_done() {
+                self.forward_done(envelope).await;
+                continue;
+            }
+            let Envelope {
+                message,
+                flow,
+                feedback,
+                batch,
+                ..
+            } = envelope;
+            match (feedback, self.replies) {
+                (Some(feedback), Some(replies)) => replies.expect(&message, feedback),
+                (Some(feedback), None) => {
+                    // The receiver is closed when the component stops.
+                    let _ = feedback.send(Bytes::new());
+                }
+                (None, _) => {}
+            }
+            let is_cancelled = self.state.cancellations.concern(&message);
+            let batch = match batch {
+                Some(batch) => *batch,
+                None => message.into_frame().into(),
+            };
+            count += batch.len();
+            bytes += batch.bytes();
+            if is_cancelled {
+                self.fail_cancelled(flow, &batch, tasks).await;
+            } else {
+                // Workers drop further cancelled calls of a batch.
+                tasks.push_back((flow, batch));
+            }
+        }
+        self.counters.count(count, bytes);
     }
 
     /// Fails the cancelled calls of a batch, and adds the others to `tasks`.
