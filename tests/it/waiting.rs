@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::process::roles::Arguments;
 use super::process::{self, Process};
-use super::setup::{ANY, SOON, TempFolder, check, unbound};
+use super::setup::{ANY, ANY_NAME, SOON, TempFolder, check, connect, paused, unbound};
 
 /// Time within which the cause is reported, and again after the end of the program was requested.
 const CAUSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -364,5 +364,20 @@ fn lost_connection_is_explained_in_the_log_and_in_the_error() {
         worker
             .expect(&["INFO", "connected to", &at], PEER_TIMEOUT)
             .await;
+    });
+}
+
+#[test]
+fn call_with_a_timeout_of_a_second_fails_with_its_cause() {
+    paused(async {
+        let master = Master::new("images").bind(ANY_NAME).spawn().await.unwrap();
+        let client = connect("images", &master).await;
+        let call = client.eval("images.resize", "x");
+        let error = call.timeout(Duration::from_secs(1)).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("within 1s: ") && text.contains("no worker"),
+            "{text}"
+        );
     });
 }

@@ -21,8 +21,10 @@ pub(super) async fn explain(
     cause: Arc<WaitCause>,
 ) {
     let mut delivered = answers.delivered();
+    // The first call of a program may have a timeout of a second.
+    let mut interval = INTERVAL / 2;
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(std::mem::replace(&mut interval, INTERVAL)).await;
         let before = std::mem::replace(&mut delivered, answers.delivered());
         if delivered != before || !answers.has_pending() {
             cause.clear();
