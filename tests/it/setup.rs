@@ -92,6 +92,21 @@ pub(crate) async fn work(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
+/// Waits for [`STALLED`]. [`paused`] time advances only when all tasks wait, so an event that has not happened by then
+/// is absent.
+///
+/// # Panics
+///
+/// Panics if time is not paused: the event could then be late.
+pub(crate) async fn settle() {
+    let (begin, real) = (tokio::time::Instant::now(), std::time::Instant::now());
+    while std::time::Instant::now() == real {
+        std::hint::spin_loop();
+    }
+    assert_eq!(tokio::time::Instant::now(), begin, "time is not paused");
+    tokio::time::sleep(STALLED).await;
+}
+
 /// [`check`] for a test that takes longer.
 pub(crate) fn check_for(limit: Duration, body: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use palm::prelude::*;
 
-use super::super::setup::{ANY, Gate, check, connect, connect_through, soon};
+use super::super::setup::{ANY_NAME, Gate, connect, connect_through, paused, soon};
 use super::numbers;
 
 /// Makes a component whose method waits, and counts the calls that are dropped meanwhile.
@@ -77,9 +77,11 @@ async fn give_up(client: &Client, steps: &str, gate: &Gate, dropped: &Gate) {
 
 #[test]
 fn dropped_call_is_cancelled_in_a_server() {
-    check(async {
+    paused(async {
         let (gate, dropped) = (Gate::closed(), Gate::closed());
-        let server = WaitingServer::new(&gate, &dropped).bind(ANY).concurrency(1);
+        let server = WaitingServer::new(&gate, &dropped)
+            .bind(ANY_NAME)
+            .concurrency(1);
         let server = server.spawn().await.unwrap();
         let client = connect("waiting", &server).await;
         give_up(&client, "waiting.wait", &gate, &dropped).await;
@@ -88,9 +90,9 @@ fn dropped_call_is_cancelled_in_a_server() {
 
 #[test]
 fn dropped_call_is_cancelled_in_a_worker() {
-    check(async {
+    paused(async {
         let (gate, dropped) = (Gate::closed(), Gate::closed());
-        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let master = Master::new("master").bind(ANY_NAME).spawn().await.unwrap();
         let worker = WaitingWorker::new(&gate, &dropped).connect(master.db_address());
         let _worker = worker.concurrency(1).spawn().await.unwrap();
         let client = connect("master", &master).await;
@@ -100,16 +102,20 @@ fn dropped_call_is_cancelled_in_a_worker() {
 
 #[test]
 fn dropped_call_is_cancelled_in_a_later_step() {
-    check(async {
+    paused(async {
         let (gate, dropped) = (Gate::closed(), Gate::closed());
         let server = WaitingServer::new(&gate, &dropped)
-            .bind(ANY)
+            .bind(ANY_NAME)
             .pipelined(true);
         let server = server.spawn().await.unwrap();
-        let between = WaitingStep::new(&gate, &dropped).bind(ANY).name("between");
+        let between = WaitingStep::new(&gate, &dropped)
+            .bind(ANY_NAME)
+            .name("between");
         let between = between.follow(server.db_address());
         let between = between.spawn().await.unwrap();
-        let step = WaitingStep::new(&gate, &dropped).bind(ANY).concurrency(1);
+        let step = WaitingStep::new(&gate, &dropped)
+            .bind(ANY_NAME)
+            .concurrency(1);
         let step = step.follow(between.db_address()).to_client(true);
         let step = step.spawn().await.unwrap();
         let client = connect_through(&server, &step).await;
@@ -122,9 +128,9 @@ fn dropped_call_is_cancelled_in_a_later_step() {
 fn cancelled_calls_leave_the_other_calls_of_their_batch_alone() {
     // More than a master accepts of one client, so that some calls are cancelled before they reach its dispatch.
     const CALLS: usize = 700;
-    check(async {
+    paused(async {
         let (gate, dropped) = (Gate::closed(), Gate::closed());
-        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let master = Master::new("master").bind(ANY_NAME).spawn().await.unwrap();
         let worker = WaitingWorker::new(&gate, &dropped).connect(master.db_address());
         let _worker = worker.concurrency(1).spawn().await.unwrap();
         let client = connect("master", &master).await;

@@ -6,12 +6,12 @@ use palm::ConnectError;
 use palm::prelude::*;
 
 use super::super::setup::{ANY, STALLED, TempFolder, chain, check, soon, unbound};
-use super::{Server, echo, spawn};
+use super::{Server, echo, spawn_at};
 
 #[test]
 fn connect_error_says_what_to_do() {
     check(async {
-        let (handle, _) = spawn().await;
+        let (handle, _) = spawn_at(ANY).await;
         let short = Duration::from_millis(300);
         let fails = async |builder: palm::ClientBuilder, expected: &[&str]| {
             let error = soon("giving up", builder.connect_timeout(short).connect()).await;
@@ -80,7 +80,10 @@ fn client_connects_to_a_server_that_starts_later() {
         let at = TempFolder::new();
         let db_address = at.ipc("db");
         let connecting = tokio::spawn(Client::connect("server", db_address.clone()));
-        tokio::time::sleep(STALLED).await;
+        // Another client gives up after that time.
+        let other = Client::builder("server", &db_address).connect_timeout(STALLED);
+        let error = soon("giving up", other.connect()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error}");
         assert!(!connecting.is_finished());
         let _handle = Server::new().bind(db_address).spawn().await.unwrap();
         let client = soon("connecting", connecting).await.unwrap().unwrap();

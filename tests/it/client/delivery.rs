@@ -9,12 +9,14 @@ use palm::prelude::*;
 use palm::socket::Push;
 
 use super::super::raw::RawListener;
-use super::super::setup::{ANY, Caller, STALLED, address, check, eventually, options, soon};
-use super::{Server, echo, spawn};
+use super::super::setup::{
+    ANY, Caller, STALLED, address, check, eventually, options, paused, soon,
+};
+use super::{Server, echo, spawn, spawn_at};
 
 #[test]
 fn payload_over_the_limit_is_rejected_before_it_is_sent() {
-    check(async {
+    paused(async {
         let (handle, _) = spawn().await;
         let limited = options().max_message_bytes(10_000);
         let client = Client::builder("server", handle.db_address()).socket_options(limited);
@@ -48,7 +50,7 @@ fn payload_over_the_limit_is_rejected_before_it_is_sent() {
 #[test]
 fn sent_messages_are_delivered_although_the_runtime_ends() {
     check(async {
-        let (handle, server) = spawn().await;
+        let (handle, server) = spawn_at(ANY).await;
         let db_address = handle.db_address().to_owned();
         // A program that sends, and ends.
         let program = move || {
@@ -73,7 +75,7 @@ fn sent_messages_are_delivered_although_the_runtime_ends() {
 #[test]
 fn messages_that_were_sent_arrive_although_their_client_is_dropped() {
     const MESSAGES: u64 = 200;
-    check(async {
+    paused(async {
         let (handle, server) = spawn().await;
         let connecting = Client::connect("server", handle.db_address());
         let client = soon("connecting", connecting).await.unwrap();
@@ -88,7 +90,7 @@ fn messages_that_were_sent_arrive_although_their_client_is_dropped() {
 
 #[test]
 fn legacy_client_that_subscribes_late_receives_its_answer() {
-    check(async {
+    paused(async {
         let (handle, _) = spawn().await;
         let pull = address(handle.address("pull_address").unwrap());
         let push = Push::connect(&pull, &options()).await.unwrap();

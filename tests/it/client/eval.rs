@@ -9,12 +9,14 @@ use palm::socket::{Publish, Pull};
 use palm::testing::Faults;
 use palm::{CallError, ConnectError, LinkOptions, blocking};
 
-use super::super::setup::{ANY, address, check, connect, eventually, options, soon, unbound};
-use super::{Server, collect, echo, numbers, server_and_client, spawn};
+use super::super::setup::{
+    ANY, ANY_NAME, address, check, connect, eventually, options, paused, soon, unbound_name,
+};
+use super::{Server, collect, echo, numbers, server_and_client, spawn, spawn_at};
 
 #[test]
 fn concurrent_evals_each_receive_their_own_answer() {
-    check(async {
+    paused(async {
         let (_handle, _, client) = server_and_client().await;
         let calls = numbers(0..500).into_iter().map(|number| {
             let client = client.clone();
@@ -36,7 +38,7 @@ fn concurrent_evals_each_receive_their_own_answer() {
 fn calls_that_are_made_at_the_same_time_share_messages() {
     const CALLS: usize = 1000;
     check(async {
-        let (handle, _) = spawn().await;
+        let (handle, _) = spawn_at(ANY).await;
         let proxy = Faults::new().proxy(handle.db_address()).await.unwrap();
         let connecting = Client::connect("server", proxy.address());
         let client = soon("connecting", connecting).await.unwrap();
@@ -59,7 +61,7 @@ fn calls_that_are_made_at_the_same_time_share_messages() {
 
 #[test]
 fn ten_thousand_evals_in_a_row_are_all_answered() {
-    check(async {
+    paused(async {
         let (handle, _, client) = server_and_client().await;
         for number in 0..10_000_u32 {
             let payload = Bytes::copy_from_slice(&number.to_be_bytes());
@@ -75,7 +77,7 @@ fn ten_thousand_evals_in_a_row_are_all_answered() {
 #[test]
 fn first_call_of_each_new_client_is_answered() {
     check(async {
-        let (handle, _) = spawn().await;
+        let (handle, _) = spawn_at(ANY).await;
         for number in 0..30 {
             let client = Client::connect("server", handle.db_address());
             let client = soon("connecting", client).await.unwrap();
@@ -90,7 +92,7 @@ fn no_links() -> LinkOptions {
 
 #[test]
 fn eval_without_an_answer_ends_with_an_error() {
-    check(async {
+    paused(async {
         let (handle, _) = spawn().await;
         let client = connect("server", &handle).await;
         let eval = client.eval(Server::NOTHING.untyped(), "x").into_future();
@@ -121,7 +123,7 @@ fn eval_without_an_answer_ends_with_an_error() {
 
 #[test]
 fn eval_does_not_wait_for_a_half_consumed_job() {
-    check(async {
+    paused(async {
         let (handle, _) = spawn().await;
         let client = Client::builder("server", handle.db_address())
             .window(50)
@@ -141,7 +143,7 @@ fn eval_does_not_wait_for_a_half_consumed_job() {
 
 #[test]
 fn dropped_eval_does_not_disturb_other_calls() {
-    check(async {
+    paused(async {
         let (_handle, server, client) = server_and_client().await;
         let abandoned = client.eval(Server::GATED, "abandoned").into_future();
         let mut abandoned = Box::pin(abandoned);
@@ -168,9 +170,9 @@ struct FakeServer {
 
 impl FakeServer {
     async fn new() -> Self {
-        let (pull, pull_at) = Pull::bind(&address(ANY), &options()).await.unwrap();
-        let (publish, publish_at) = Publish::bind(&address(ANY), &options()).await.unwrap();
-        let client = Client::builder("fake", unbound()).this_config(true);
+        let (pull, pull_at) = Pull::bind(&address(ANY_NAME), &options()).await.unwrap();
+        let (publish, publish_at) = Publish::bind(&address(ANY_NAME), &options()).await.unwrap();
+        let client = Client::builder("fake", unbound_name()).this_config(true);
         let client = client
             .push_address(pull_at)
             .sub_address(publish_at)
@@ -199,7 +201,7 @@ impl FakeServer {
 
 #[test]
 fn answer_is_matched_by_all_of_its_fields() {
-    check(async {
+    paused(async {
         let mut fake = FakeServer::new().await;
         let client = fake.client.clone();
         let eval = client
@@ -250,7 +252,7 @@ fn answer_is_matched_by_all_of_its_fields() {
 #[test]
 fn blocking_client_calls_from_a_plain_thread() {
     check(async {
-        let (handle, _) = spawn().await;
+        let (handle, _) = spawn_at(ANY).await;
         let db_address = handle.db_address().to_owned();
         let program = move || {
             let client = blocking::Client::connect("server", &*db_address).unwrap();

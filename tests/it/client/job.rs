@@ -9,13 +9,13 @@ use palm::CallError;
 use palm::prelude::*;
 use tokio::time::Instant;
 
-use super::super::setup::{ANY_NAME, STALLED, eventually, paused, soon};
-use super::{Server, collect, echo, numbers, server_and_client_at, spawn_at};
+use super::super::setup::{eventually, paused, settle, soon};
+use super::{Server, collect, echo, numbers, server_and_client, spawn};
 
 #[test]
 fn job_receives_answers_while_it_sends() {
     paused(async {
-        let (_handle, _, client) = server_and_client_at(ANY_NAME).await;
+        let (_handle, _, client) = server_and_client().await;
         // Each payload becomes available when the answer to the previous one has arrived.
         let (answered, answers) = tokio::sync::mpsc::unbounded_channel();
         answered.send(0_u32).unwrap();
@@ -37,7 +37,7 @@ fn job_receives_answers_while_it_sends() {
 #[test]
 fn job_ends_after_the_given_number_of_messages() {
     paused(async {
-        let (_handle, server, client) = server_and_client_at(ANY_NAME).await;
+        let (_handle, server, client) = server_and_client().await;
         let job = client
             .job("server.echo", numbers(0..5000))
             .expect_answers(5000);
@@ -58,7 +58,7 @@ fn job_ends_after_the_given_number_of_messages() {
 #[test]
 fn job_ends_after_expect_answers_with_inputs_left() {
     paused(async {
-        let (handle, _) = spawn_at(ANY_NAME).await;
+        let (handle, _) = spawn().await;
         let client = Client::builder("server", handle.db_address())
             .window(10)
             .connect();
@@ -75,7 +75,7 @@ fn job_ends_after_expect_answers_with_inputs_left() {
 #[test]
 fn job_without_answers_ends_at_its_timeout() {
     paused(async {
-        let (_handle, _, client) = server_and_client_at(ANY_NAME).await;
+        let (_handle, _, client) = server_and_client().await;
         let timeout = Duration::from_millis(300);
         let mut job = client
             .job(Server::NOTHING.untyped(), ["x", "y"])
@@ -111,7 +111,7 @@ fn job_without_answers_ends_at_its_timeout() {
 #[test]
 fn dropped_job_does_not_disturb_later_calls() {
     paused(async {
-        let (_handle, server, client) = server_and_client_at(ANY_NAME).await;
+        let (_handle, server, client) = server_and_client().await;
         for _ in 0..3 {
             let mut job = client.job("server.echo", numbers(0..10_000));
             for number in 0..10 {
@@ -133,7 +133,7 @@ fn dropped_job_does_not_disturb_later_calls() {
 #[test]
 fn unpolled_job_sends_at_most_its_window() {
     paused(async {
-        let (handle, _) = spawn_at(ANY_NAME).await;
+        let (handle, _) = spawn().await;
         let client = Client::builder("server", handle.db_address())
             .window(10)
             .connect();
@@ -145,10 +145,10 @@ fn unpolled_job_sends_at_most_its_window() {
         let mut job = client
             .job("server.echo", numbers(0..1000))
             .expect_answers(1000);
-        tokio::time::sleep(STALLED).await;
+        settle().await;
         assert_eq!((job.sent(), received()), (0, 0), "before the first poll");
         let first = poll_immediate(job.next()).await;
-        tokio::time::sleep(STALLED).await;
+        settle().await;
         assert_eq!((job.sent(), received()), (10, 10), "after the first poll");
 
         let mut answers: Vec<_> = first.into_iter().flatten().map(Result::unwrap).collect();
@@ -160,7 +160,7 @@ fn unpolled_job_sends_at_most_its_window() {
 #[test]
 fn answers_of_concurrent_jobs_do_not_mix() {
     paused(async {
-        let (_handle, _, client) = server_and_client_at(ANY_NAME).await;
+        let (_handle, _, client) = server_and_client().await;
         let job = async |name: &str| {
             let payloads = (0..2000).map(|number| format!("{name} {number}"));
             let payloads: Vec<_> = payloads.collect();

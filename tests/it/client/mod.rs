@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use palm::ComponentHandle;
 use palm::prelude::*;
 
-use super::setup::{ANY, Gate, soon};
+use super::setup::{ANY_NAME, Gate, soon};
 
 mod cache;
 mod cancel;
@@ -61,7 +61,7 @@ impl Server {
 }
 
 async fn spawn() -> (ComponentHandle, Server) {
-    spawn_at(ANY).await
+    spawn_at(ANY_NAME).await
 }
 
 async fn spawn_at(address: &str) -> (ComponentHandle, Server) {
@@ -77,11 +77,7 @@ async fn spawn_at(address: &str) -> (ComponentHandle, Server) {
 }
 
 async fn server_and_client() -> (ComponentHandle, Server, Client) {
-    server_and_client_at(ANY).await
-}
-
-async fn server_and_client_at(address: &str) -> (ComponentHandle, Server, Client) {
-    let (handle, server) = spawn_at(address).await;
+    let (handle, server) = spawn().await;
     let client = soon("connecting", Client::connect("server", handle.db_address()))
         .await
         .unwrap();
