@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{CallError, FailureKind, LinkOptions};
 
-use super::setup::{ANY, ANY_NAME, Gate, check, connect, eventually, paused, soon};
+use super::setup::{ANY, ANY_NAME, Gate, check, connect, eventually, paused, settle, soon};
 
 #[derive(Clone, Default)]
 struct First;
@@ -103,17 +103,17 @@ fn sorted(answers: Vec<Result<String, CallError>>) -> Vec<String> {
 
 #[test]
 fn client_finds_the_last_component_with_and_without_pipelined() {
-    check(async {
+    paused(async {
         for pipelined in [None, Some(true)] {
-            let first = First.bind(ANY);
+            let first = First.bind(ANY_NAME);
             let first = match pipelined {
                 Some(pipelined) => first.pipelined(pipelined),
                 None => first,
             };
             let first = first.spawn().await.unwrap();
-            let second = Second.bind(ANY).follow(first.db_address());
+            let second = Second.bind(ANY_NAME).follow(first.db_address());
             let second = second.spawn().await.unwrap();
-            let third = Third.bind(ANY).follow(second.db_address());
+            let third = Third.bind(ANY_NAME).follow(second.db_address());
             let third = match pipelined {
                 Some(_) => third.to_client(true),
                 None => third,
@@ -140,14 +140,14 @@ fn client_finds_the_last_component_with_and_without_pipelined() {
 
 #[test]
 fn client_finds_hubs_and_all_replicas_of_the_last_component() {
-    check(async {
-        let first = First.bind(ANY).spawn().await.unwrap();
-        let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
+    paused(async {
+        let first = First.bind(ANY_NAME).spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY_NAME).follow(first.db_address());
         let hub = hub.spawn().await.unwrap();
         let _hand = Hand.connect(hub.db_address()).spawn().await.unwrap();
         let mut last = Vec::new();
         for _ in 0..2 {
-            let third = Third.bind(ANY).follow(hub.db_address());
+            let third = Third.bind(ANY_NAME).follow(hub.db_address());
             last.push(third.spawn().await.unwrap());
         }
         let client = connect("first", &first).await;
@@ -190,17 +190,14 @@ fn blocking_client_finds_the_last_component() {
 
 #[test]
 fn client_waits_for_a_follower_that_starts_later() {
-    check(async {
-        let first = First.bind(ANY).spawn().await.unwrap();
+    paused(async {
+        let first = First.bind(ANY_NAME).spawn().await.unwrap();
         let client = connect("first", &first).await;
         let steps = First::UPPER.then(Second::TWICE);
         let call = tokio::spawn(async move { client.eval(steps, "ab").await });
-        let before = Instant::now();
-        eventually("some time", || {
-            before.elapsed() > Duration::from_millis(300)
-        })
-        .await;
-        let second = Second.bind(ANY).follow(first.db_address());
+        settle().await;
+        assert!(!call.is_finished());
+        let second = Second.bind(ANY_NAME).follow(first.db_address());
         let _second = second.spawn().await.unwrap();
         assert_eq!(soon("the answer", call).await.unwrap().unwrap(), "ABAB");
     });
@@ -208,9 +205,9 @@ fn client_waits_for_a_follower_that_starts_later() {
 
 #[test]
 fn answer_of_an_earlier_step_is_an_error() {
-    check(async {
-        let first = First.bind(ANY).pipelined(false).spawn().await.unwrap();
-        let second = Second.bind(ANY).follow(first.db_address());
+    paused(async {
+        let first = First.bind(ANY_NAME).pipelined(false).spawn().await.unwrap();
+        let second = Second.bind(ANY_NAME).follow(first.db_address());
         let _second = second.spawn().await.unwrap();
         let sockets = LinkOptions::new().enabled(false);
         let at = first.address("pub_address").unwrap();
@@ -240,9 +237,9 @@ fn answer_of_an_earlier_step_is_an_error() {
 
 #[test]
 fn handle_stream_answers_early_if_it_sets_the_last_stage() {
-    check(async {
-        let router = Router.bind(ANY).spawn().await.unwrap();
-        let second = Second.bind(ANY).follow(router.db_address());
+    paused(async {
+        let router = Router.bind(ANY_NAME).spawn().await.unwrap();
+        let second = Second.bind(ANY_NAME).follow(router.db_address());
         let _second = second.spawn().await.unwrap();
         let client = connect("router", &router).await;
         let steps = Router::UPPER.then(Second::TWICE);
@@ -339,9 +336,9 @@ fn search_that_ends_within_an_attempt_reports_the_attempt_before() {
 
 #[test]
 fn answered_by_another_component_still_returns_errors_of_the_first() {
-    check(async {
-        let first = First.bind(ANY).spawn().await.unwrap();
-        let other = First.bind(ANY).name("other").spawn().await.unwrap();
+    paused(async {
+        let first = First.bind(ANY_NAME).spawn().await.unwrap();
+        let other = First.bind(ANY_NAME).name("other").spawn().await.unwrap();
         let client = Client::builder("first", first.db_address());
         let client = client.answered_by(other.db_address()).connect();
         let client = soon("connecting", client).await.unwrap();
@@ -358,10 +355,15 @@ fn answered_by_another_component_still_returns_errors_of_the_first() {
 
 #[test]
 fn callers_receive_an_error_if_the_only_follower_does_not_return() {
-    check(async {
+    paused(async {
         let link = LinkOptions::new().session_expiry(Duration::from_millis(500));
-        let first = First.bind(ANY).link_options(link).spawn().await.unwrap();
-        let second = Second.bind(ANY).follow(first.db_address());
+        let first = First
+            .bind(ANY_NAME)
+            .link_options(link)
+            .spawn()
+            .await
+            .unwrap();
+        let second = Second.bind(ANY_NAME).follow(first.db_address());
         let second = second.spawn().await.unwrap();
         let client = connect("first", &first).await;
         let steps = First::UPPER.then(Second::TWICE);
@@ -443,9 +445,9 @@ fn job_over_a_pausing_input_stream_continues() {
 
 #[test]
 fn job_of_a_misspelt_function_fails_once() {
-    check(async {
+    paused(async {
         let gate = Gate::closed();
-        let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
+        let master = Master::new("hub").bind(ANY_NAME).spawn().await.unwrap();
         let _hand = Hand.connect(master.db_address()).spawn().await.unwrap();
         let client = Client::builder("hub", master.db_address());
         let client = client.check_functions(false).connect();
