@@ -9,6 +9,7 @@ use palm::socket::{Pull, Push};
 use palm::testing::Cluster;
 use palm::{CallError, ComponentHandle, FailureKind, Message};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::process::Process;
 use super::setup::{ANY, ANY_NAME, address, check, connect, finally, options, paused, soon, work};
@@ -20,7 +21,7 @@ struct Images;
 impl Images {
     #[palm::method]
     async fn render(&self, text: String) -> String {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        work(2).await;
         text
     }
 }
@@ -36,14 +37,15 @@ impl Texts {
     }
 }
 
-async fn master() -> ComponentHandle {
-    Master::new("master").bind(ANY).spawn().await.unwrap()
+async fn master(at: &str) -> ComponentHandle {
+    Master::new("master").bind(at).spawn().await.unwrap()
 }
 
 #[test]
 fn workers_with_different_functions_receive_only_calls_that_they_can_run() {
-    check(async {
+    paused(async {
         let cluster = Cluster::new()
+            .inproc()
             .master(Master::new("master"))
             .worker(Images)
             .worker(Texts)
@@ -71,8 +73,8 @@ fn workers_with_different_functions_receive_only_calls_that_they_can_run() {
 
 #[test]
 fn function_that_is_rolled_out_under_load_fails_no_call() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let old = Images.connect(master.db_address()).spawn().await.unwrap();
         let client = connect("master", &master).await;
         let load = client.job("master.render", (0..600).map(|it| it.to_string()));
@@ -97,7 +99,7 @@ fn function_that_is_rolled_out_under_load_fails_no_call() {
         new.shutdown().await.unwrap();
         let call = client.eval("master.parse", "y").into_future();
         let next = async {
-            tokio::time::sleep(Duration::from_millis(1300)).await;
+            work(1300).await;
             Texts.connect(master.db_address()).spawn().await.unwrap()
         };
         let (answer, _next) = tokio::join!(call, next);
@@ -113,7 +115,7 @@ fn calls_of_a_function_whose_workers_are_gone_do_not_keep_out_others() {
     const CALLS: usize = 8;
     const CLIENTS: usize = 6;
     paused(async {
-        let master = Master::new("master").bind(ANY_NAME).spawn().await.unwrap();
+        let master = master(ANY_NAME).await;
         let images = Images.connect(master.db_address()).spawn().await.unwrap();
         let _texts = Texts.connect(master.db_address()).spawn().await.unwrap();
         let other = connect("master", &master).await;
@@ -148,8 +150,9 @@ fn calls_of_a_function_whose_workers_are_gone_do_not_keep_out_others() {
 
 #[test]
 fn function_that_no_worker_has_fails_with_the_registered_names() {
-    check(async {
+    paused(async {
         let cluster = Cluster::new()
+            .inproc()
             .master(Master::new("master"))
             .worker(Images)
             .worker(Texts)
@@ -164,7 +167,7 @@ fn function_that_no_worker_has_fails_with_the_registered_names() {
                 "no worker has `colour`; there are `echo`, `parse`, `render`",
             ),
         ] {
-            let since = std::time::Instant::now();
+            let since = Instant::now();
             let error = client.eval(format!("master.{function}"), "x").await;
             let CallError::Remote(error) = error.unwrap_err() else {
                 panic!("it has another error");
@@ -200,7 +203,7 @@ async fn supervised(master: &ComponentHandle, role: &'static str) -> ! {
 /// Makes calls and sends a poison message among them, while the only worker is restarted whenever it dies.
 fn only_the_poison_message_fails(role: &'static str) {
     check(async {
-        let master = master().await;
+        let master = master(ANY).await;
         let client = connect("master", &master).await;
         let eval = |function: &'static str, payload: String| {
             let eval = client.eval(function, payload);
@@ -263,8 +266,8 @@ async fn legacy_worker(master: &ComponentHandle) -> tokio::task::JoinHandle<()> 
 
 #[test]
 fn job_with_a_legacy_worker_completes_if_its_function_is_registered() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let _worker = Images.connect(master.db_address()).spawn().await.unwrap();
         let client = connect("master", &master).await;
         assert_eq!(client.eval("master.render", "x").await.unwrap(), "x");

@@ -1,7 +1,6 @@
 //! Methods that call the component that runs them.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
@@ -10,7 +9,7 @@ use palm::CallError;
 use palm::prelude::*;
 use palm::testing::Cluster;
 
-use super::setup::{ANY, check, connect, soon};
+use super::setup::{ANY_NAME, connect, paused, soon, work};
 
 /// The client with which methods call their own component.
 type Own = Arc<OnceLock<Client>>;
@@ -49,7 +48,7 @@ impl Tree {
             return Ok("1".to_owned());
         };
         // The worker has finished no task for a while when it calls.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        work(1500).await;
         let halves = self.client().job(Self::BY_JOB, [below; 2]);
         Ok(sum(halves.try_collect().await?))
     }
@@ -57,9 +56,10 @@ impl Tree {
 
 #[test]
 fn methods_that_call_their_own_master_release_their_concurrency() {
-    check(async {
+    paused(async {
         let own = Own::default();
         let cluster = Cluster::new()
+            .inproc()
             .master(Master::new("master"))
             .worker_with(Tree(own.clone()), |worker| worker.concurrency(2))
             .start()
@@ -98,9 +98,9 @@ impl Selfish {
 
 #[test]
 fn call_of_a_methods_own_ordered_server_is_rejected_immediately() {
-    check(async {
+    paused(async {
         let own = Own::default();
-        let server = Selfish(own.clone()).bind(ANY).spawn().await.unwrap();
+        let server = Selfish(own.clone()).bind(ANY_NAME).spawn().await.unwrap();
         let client = connect("own", &server).await;
         own.set(connect("own", &server).await).unwrap();
         let rejected = soon("an error", client.eval(Selfish::OUTER, "x").into_future()).await;
