@@ -16,7 +16,8 @@ use prost::Message as _;
 
 use super::link::CutProxy;
 use super::setup::{
-    ANY, Gate, STALLED, address, check, connect, eventually, options, soon, unbound,
+    ANY, ANY_NAME, Gate, STALLED, address, check, connect, eventually, options, paused, soon,
+    unbound_name,
 };
 
 const VERSION: u32 = 6;
@@ -86,8 +87,8 @@ impl Hand {
     }
 }
 
-async fn master() -> ComponentHandle {
-    Master::new("master").bind(ANY).spawn().await.unwrap()
+async fn master(at: &str) -> ComponentHandle {
+    Master::new("master").bind(at).spawn().await.unwrap()
 }
 
 /// Returns the functions that the master lists, with their documentation.
@@ -107,7 +108,7 @@ fn is_listed(functions: &BTreeSet<(String, String)>, name: &str) -> bool {
 #[test]
 fn linked_worker_has_one_connection_and_one_session() {
     check(async {
-        let master = master().await;
+        let master = master(ANY).await;
         let line = CutProxy::new(master.db_address()).await;
         let hand = Hand::new();
         let worker = hand.connect_to(&line.address).await;
@@ -145,8 +146,8 @@ fn linked_worker_has_one_connection_and_one_session() {
 
 #[test]
 fn call_is_cancelled_while_its_worker_drains() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let hand = Hand::new();
         let worker = hand.connect_to(master.db_address()).await;
         let client = connect("master", &master).await;
@@ -163,8 +164,8 @@ fn call_is_cancelled_while_its_worker_drains() {
 
 #[test]
 fn worker_registers_and_is_sent_cancellations_again_after_its_master_was_killed() {
-    check(async {
-        let at = unbound();
+    paused(async {
+        let at = unbound_name();
         let bind = at.clone();
         let master = Restartable::start(move || Master::new("master").bind(&*bind).spawn());
         let mut master = soon("the start", master).await.unwrap();
@@ -278,8 +279,8 @@ fn first_frame(_: &LinkHeader, frames: &Frames) -> Option<Bytes> {
 #[test]
 fn worker_of_the_current_version_is_registered_and_sent_cancelled_calls_until_it_acknowledges_them()
 {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let (mut worker, welcome) = RawPeer::open(&master, worker_of(VERSION + 1)).await;
         assert_eq!(welcome.version, VERSION);
         assert!(is_listed(&listed(&master).await, "raw"));
@@ -318,8 +319,8 @@ fn worker_of_the_current_version_is_registered_and_sent_cancelled_calls_until_it
 
 #[test]
 fn worker_of_version_4_registers_by_offer_and_subscribes_to_cancellations() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let (mut worker, welcome) = RawPeer::open(&master, worker_of(4)).await;
         assert_eq!(welcome.version, 4);
         assert!(!is_listed(&listed(&master).await, "raw"));
@@ -372,7 +373,7 @@ struct OldMaster {
 
 impl OldMaster {
     async fn bind() -> Self {
-        let (router, bound) = Router::bind(&address(ANY), &options()).await.unwrap();
+        let (router, bound) = Router::bind(&address(ANY_NAME), &options()).await.unwrap();
         Self {
             router,
             at: bound.to_string(),
@@ -473,7 +474,7 @@ impl OldMaster {
 
 #[test]
 fn worker_registers_by_offer_and_subscribes_to_cancellations_at_a_master_of_version_4() {
-    check(async {
+    paused(async {
         let mut master = OldMaster::bind().await;
         let hand = Hand::new();
         let _worker = hand.connect_to(&master.at).await;
@@ -505,7 +506,7 @@ fn worker_registers_by_offer_and_subscribes_to_cancellations_at_a_master_of_vers
 
 #[test]
 fn client_reads_the_descriptor_of_a_component_once() {
-    check(async {
+    paused(async {
         let mut master = OldMaster::bind().await;
         let at = master.at.clone();
         let client = tokio::select! {
@@ -531,8 +532,8 @@ async fn undrained(master: &ComponentHandle, name: &str) -> (WorkerFailure, Stri
 
 #[test]
 fn operator_learns_why_a_worker_of_another_version_is_not_drained() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let named = |version, name: &str| LinkHello {
             name: name.to_owned(),
             ..worker_of(version)
@@ -579,8 +580,8 @@ fn operator_learns_why_a_worker_of_another_version_is_not_drained() {
 
 #[test]
 fn operator_learns_that_workers_without_a_link_have_no_names() {
-    check(async {
-        let master = master().await;
+    paused(async {
+        let master = master(ANY_NAME).await;
         let address = |key| master.address(key).unwrap().to_owned();
         let hand = Hand::new();
         let worker = hand
