@@ -9,7 +9,7 @@ use palm::{ComponentHandle, Message, QueueLimits};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::setup::{STALLED, check, eventually, soon};
+use super::setup::{ANY_NAME, eventually, paused, settle, soon};
 
 /// A method whose calls wait until they are released, and the clients whose calls have begun, in order.
 #[derive(Clone)]
@@ -113,18 +113,16 @@ fn passed(handle: &ComponentHandle, part: &str) -> u64 {
 
 #[test]
 fn call_beside_a_large_job_begins_soon_at_a_server() {
-    check(async {
+    paused(async {
         let calls = CallRecorder::default();
-        let server = Served(calls.clone())
-            .bind("tcp://127.0.0.1:0")
-            .concurrency(2);
+        let server = Served(calls.clone()).bind(ANY_NAME).concurrency(2);
         let server = server.spawn().await.unwrap();
         let connect = || Client::connect("s", server.db_address());
         let large = job(connect().await.unwrap(), "s.run", "large", 5000);
         eventually("the queue is full", || queued(&server, "Executor") >= 500).await;
         calls.wait_for(2).await;
         // Messages beyond the capacity wait upstream of the queue.
-        tokio::time::sleep(STALLED).await;
+        settle().await;
         let before = passed(&server, "Pull");
         let small = call(connect().await.unwrap(), "s.run", "small");
         eventually("the call has come", || passed(&server, "Pull") > before).await;
@@ -138,9 +136,10 @@ fn call_beside_a_large_job_begins_soon_at_a_server() {
 
 #[test]
 fn call_beside_a_large_job_begins_soon_at_a_master() {
-    check(async {
+    paused(async {
         let calls = CallRecorder::default();
         let cluster = Cluster::new()
+            .inproc()
             .master(Master::new("m"))
             .worker_with(Works(calls.clone()), |it| it.concurrency(1))
             .worker_with(Works(calls.clone()), |it| it.concurrency(1))
@@ -152,7 +151,7 @@ fn call_beside_a_large_job_begins_soon_at_a_master() {
         eventually("the queue is full", || queued(master, "WorkerPush") >= 500).await;
         calls.wait_for(2).await;
         // Messages without capacity wait upstream of the queue.
-        tokio::time::sleep(STALLED).await;
+        settle().await;
         let before = passed(master, "Pull");
         let small = call(cluster.client().await.unwrap(), "m.run", "small");
         eventually("the call has come", || passed(master, "Pull") > before).await;
@@ -166,11 +165,9 @@ fn call_beside_a_large_job_begins_soon_at_a_master() {
 
 #[test]
 fn clients_share_a_server_by_weight() {
-    check(async {
+    paused(async {
         let calls = CallRecorder::default();
-        let server = Served(calls.clone())
-            .bind("tcp://127.0.0.1:0")
-            .concurrency(1);
+        let server = Served(calls.clone()).bind(ANY_NAME).concurrency(1);
         let server = server.spawn().await.unwrap();
         let connect = |weight| {
             Client::builder("s", server.db_address())
@@ -201,11 +198,9 @@ fn pushed(client: &'static str) -> Message {
 
 #[test]
 fn legacy_clients_receive_a_fair_share_of_a_server() {
-    check(async {
+    paused(async {
         let calls = CallRecorder::default();
-        let server = Served(calls.clone())
-            .bind("tcp://127.0.0.1:0")
-            .concurrency(1);
+        let server = Served(calls.clone()).bind(ANY_NAME).concurrency(1);
         let server = server.spawn().await.unwrap();
         let address = server.address("pull_address").unwrap().parse().unwrap();
         let connect = || async {
@@ -234,10 +229,10 @@ fn legacy_clients_receive_a_fair_share_of_a_server() {
 
 #[test]
 fn queue_limits_hold_back_further_messages() {
-    check(async {
+    paused(async {
         let calls = CallRecorder::default();
         let server = Served(calls.clone())
-            .bind("tcp://127.0.0.1:0")
+            .bind(ANY_NAME)
             .concurrency(1)
             .queue_limits(QueueLimits::new().messages(10).bytes(1_000_000));
         let server = server.spawn().await.unwrap();
@@ -262,7 +257,7 @@ fn queue_limits_hold_back_further_messages() {
         eventually("the queue is full", || queued(&server, "Executor") == 10).await;
         // One call runs, and ten wait in the queue. The eleventh waits upstream.
         send("four", 1).await;
-        tokio::time::sleep(STALLED).await;
+        settle().await;
         assert_eq!(queued(&server, "Executor"), 10);
         calls.released.add_permits(1);
         calls.wait_for(2).await;
