@@ -11,6 +11,7 @@ use palm::prelude::*;
 use palm::socket::{Dealer, Frames};
 use palm::{CallError, ComponentHandle, LinkOptions};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::setup::{ANY_NAME, Gate, address, connect, finally, options, paused, soon, work};
 
@@ -230,7 +231,7 @@ fn calls_with_any_number_of_results_end_their_task() {
         let job = client.job("master.thrice", numbers(50)).expect_answers(150);
         assert_eq!(soon("the job", job.count()).await, 150);
         // Without tasks under way, the workers stop immediately.
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         soon("the end", master.shutdown()).await.unwrap();
         assert!(begin.elapsed() < Duration::from_secs(5));
         hand.shutdown().await.unwrap();
