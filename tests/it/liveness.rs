@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use palm::prelude::*;
+use palm::report::{EdgeState, Role};
 use palm::{ComponentHandle, LinkOptions, Result};
 
 use super::process::Process;
-use super::setup::{ANY, TempFolder, check, connect, eventually, soon};
+use super::setup::{ANY, TempFolder, check, connect, eventually, soon, succeeds};
 
 /// A worker that records each call in a file, and blocks its thread for a while.
 struct Keeps;
@@ -39,11 +40,13 @@ impl Keeps {
     }
 }
 
-/// Link options with which peers count as lost after 600 ms.
+/// Time without a sign of life until a peer counts as lost.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(600);
+
 fn quick() -> LinkOptions {
     LinkOptions::new()
-        .heartbeat(Duration::from_millis(150))
-        .idle_timeout(Duration::from_millis(600))
+        .heartbeat(IDLE_TIMEOUT / 4)
+        .idle_timeout(IDLE_TIMEOUT)
 }
 
 /// Starts a worker whose tasks and parts share one thread.
@@ -59,6 +62,17 @@ async fn master() -> ComponentHandle {
 
 async fn process(master: &ComponentHandle) -> Process {
     Process::run("blocking_worker", &[("db_address", master.db_address())]).await
+}
+
+/// Waits until the master counts its worker as lost, and the worker will do so with its master when it runs again.
+async fn worker_is_lost(master: &ComponentHandle) {
+    let lost = async || {
+        let report = master.report().await;
+        let mut workers = report.edges_of(Role::Worker);
+        let lost = workers.find(|it| it.state == EdgeState::Lost && it.silent >= 2 * IDLE_TIMEOUT);
+        lost.map(|_| ()).ok_or(())
+    };
+    succeeds("the loss of the worker", lost).await;
 }
 
 fn begun(file: &Path) -> usize {
@@ -128,8 +142,7 @@ fn task_that_a_resumed_worker_still_runs_is_not_started_again() {
         };
         eventually("the task", || begun(&file) == 1).await;
         worker.signal("STOP");
-        // Longer than the idle timeout of a worker.
-        tokio::time::sleep(Duration::from_millis(1200)).await;
+        worker_is_lost(&master).await;
         worker.signal("CONT");
         assert_eq!(soon("the answer", call).await.unwrap().unwrap(), task);
         assert_eq!(begun(&file), 1);

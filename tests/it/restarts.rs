@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use palm::inspect;
 use palm::prelude::*;
 use palm::testing::Faults;
 use palm::{CallError, ComponentHandle, LinkOptions};
@@ -16,7 +17,7 @@ use tempfile::NamedTempFile;
 use super::link::Hand;
 use super::process::Process;
 use super::setup::{
-    ANY, ANY_NAME, Gate, STALLED, check, connect, eventually, options, paused, soon, work,
+    ANY, ANY_NAME, Gate, check, connect, eventually, options, paused, soon, succeeds, work,
 };
 
 /// A server that records each run in a file before it does anything, so that the runs of a killed process are known.
@@ -305,25 +306,26 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
             }
         };
         // Both followers are subscribed from here on.
-        let both = async {
-            while left.first.count() == 0 || right.first.count() == 0 {
-                send("first", 1).await;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+        let both = async || {
+            send("first", 1).await;
+            let all_heard = left.first.count() > 0 && right.first.count() > 0;
+            all_heard.then_some(()).ok_or(())
         };
-        soon("two followers", both).await;
+        succeeds("two followers", both).await;
         for (round, ports) in PORTS.into_iter().enumerate() {
             // One follower reconnects after the first messages are sent.
             proxy.refuse();
             step.kill_and_restart(ports).await;
             send("x", 50).await;
-            tokio::time::sleep(STALLED).await;
+            relayed(step.db_address(), 50).await;
             proxy.accept();
             let all = 50 * (round + 1);
             left.heard.arrived(all).await;
             right.heard.arrived(all).await;
             let heard = (left.heard.count(), right.heard.count());
             assert_eq!(heard, (all, all), "{ports:?}");
+            // The answer acknowledges the messages as well, so that the client does not send them again after the kill.
+            assert_eq!(client.eval("relay.pass", "x").await.unwrap(), "x");
         }
     });
 }
@@ -331,6 +333,17 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
 /// A short idle timeout.
 fn short_idle_timeout() -> LinkOptions {
     LinkOptions::new().idle_timeout(Duration::from_millis(500))
+}
+
+/// Waits until the component at this address has called `pass` so many times since its start.
+async fn relayed(address: &str, count: u64) {
+    let calls = async || {
+        let answer = inspect::inspect(address).await.unwrap();
+        let functions = answer.report().into_iter().flat_map(|it| &it.functions);
+        let mut pass = functions.filter(|it| it.name == "pass");
+        pass.any(|it| it.calls >= count).then_some(()).ok_or(())
+    };
+    succeeds("the calls of the relay", calls).await;
 }
 
 async fn metrics_settle(component: &ComponentHandle, sessions: usize) {
