@@ -43,6 +43,7 @@ use edge_times::EdgeTimes;
 use inbox::{Inbox, Offset};
 use outbox::Outbox;
 use requests::{HandledRequest, RequestQueue};
+use tagged_batch::header_tags;
 use timers::{DueFlags, Timers};
 
 /// The highest version of the link protocol that this implementation speaks.
@@ -615,18 +616,69 @@ impl Session {
             }
             return;
         }
+        if !self.receive_acknowledgements(now, header, events) {
+            return;
+        }
+        let credit = &mut self.outbox.credit;
+        credit.messages = credit.messages.max(header.credit_messages);
+        credit.bytes = credit.bytes.max(header.credit_bytes);
+        self.due.answer |= header.answer;
+        self.peer_lent_slots = header.lent;
+        self.peer_concurrency = header.concurrency;
+
+        let before = self.inbox.received.messages;
+        let Some(end) = self.receive_messages(header, frames, events) else {
+            return;
+        };
+        let received = self.inbox.received.messages;
+        if received != before {
+            self.timers.resend_requested_at = None;
+        }
+        if received != before || (end < received || header.first < before) {
+            // A peer repeats messages because it does not know that they have arrived.
+            self.timers.delay_ack(now);
+        }
+        let is_list_missing = !self.receive_cancelled(now, header, events);
+        let is_gap = header.first > received && self.blocked_bytes.is_none();
+        if (is_gap || is_list_missing) && self.timers.is_resend_due(now) {
+            self.timers.resend_requested_at = Some(now);
+            self.due.resend = true;
+        }
+        if header.wants_report {
+            let calls = header.wants_calls;
+            events.push(SessionEvent::ReportWanted { calls });
+        }
+        if !header.report.is_empty() {
+            events.push(SessionEvent::Report(header.report.clone()));
+        }
+        self.receive_requests(header, events);
+        self.receive_flags(header, end, events);
+    }
+
+    /// Applies the acknowledgements of a header. Everything that is unacknowledged is sent again after an introduction,
+    /// or if the header requests it.
+    ///
+    /// Returns `false` if the peer acknowledged more than was sent, which refuses the session.
+    fn receive_acknowledgements(
+        &mut self,
+        now: Instant,
+        header: &LinkHeader,
+        events: &mut Vec<SessionEvent>,
+    ) -> bool {
         if !self.outbox.acknowledge(header.received) {
             let (received, sent) = (header.received, self.outbox.sent);
             let reason =
                 format!("peer acknowledged {received} messages, but only {sent} were sent");
-            return self.refuse(&reason, events);
+            self.refuse(&reason, events);
+            return false;
         }
         if !self.cancelled.acknowledge(header.received_cancelled) {
             let received = header.received_cancelled;
             let reason = format!(
                 "peer acknowledged {received} lists of cancelled calls, but fewer were sent"
             );
-            return self.refuse(&reason, events);
+            self.refuse(&reason, events);
+            return false;
         }
         if header.hello.is_some() || header.welcome.is_some() || header.resend {
             self.outbox.rewind();
@@ -640,28 +692,36 @@ impl Session {
         if self.outbox.items.is_empty() || self.outbox.has_progressed {
             self.timers.progress_at = now;
         }
-        let credit = &mut self.outbox.credit;
-        credit.messages = credit.messages.max(header.credit_messages);
-        credit.bytes = credit.bytes.max(header.credit_bytes);
-        self.due.answer |= header.answer;
-        self.peer_lent_slots = header.lent;
-        self.peer_concurrency = header.concurrency;
+        true
+    }
 
+    /// Receives the messages of a header: those that are next in order, within the capacity of the owner.
+    ///
+    /// Returns the number that follows the last message of the header; `None` if the messages violate the protocol,
+    /// which refuses the session.
+    fn receive_messages(
+        &mut self,
+        header: &LinkHeader,
+        frames: impl Iterator<Item = Bytes>,
+        events: &mut Vec<SessionEvent>,
+    ) -> Option<u64> {
         let Some(batches) = unpack(&header.sizes, &header.groups, frames) else {
             let reason = "the frames do not have the sizes that the header lists";
-            return self.refuse(reason, events);
+            self.refuse(reason, events);
+            return None;
         };
         let tags = &header.tags;
         if !tags.is_empty() && tags.len() != batches.len() {
             let (tags, batches) = (tags.len(), batches.len());
             let reason = format!("the header lists {tags} tags for {batches} messages or batches");
-            return self.refuse(&reason, events);
+            self.refuse(&reason, events);
+            return None;
         }
         let messages: usize = batches.iter().map(Batch::len).sum();
         let Some(end) = header.first.checked_add(messages as u64) else {
-            return self.refuse("message numbers exceed 64 bits", events);
+            self.refuse("message numbers exceed 64 bits", events);
+            return None;
         };
-        let before = self.inbox.received.messages;
         let mut number = header.first;
         for (index, batch) in batches.into_iter().enumerate() {
             let tag = tags.get(index).copied().unwrap_or_default();
@@ -686,32 +746,18 @@ impl Session {
                 let reason = format!(
                     "peer exceeded its credit of {messages} messages and {bytes} bytes in this session"
                 );
-                return self.refuse(&reason, events);
+                self.refuse(&reason, events);
+                return None;
             }
             events.push(SessionEvent::Messages(item));
         }
-        let received = self.inbox.received.messages;
-        if received != before {
-            self.timers.resend_requested_at = None;
-        }
-        if received != before || (end < received || header.first < before) {
-            // A peer repeats messages because it does not know that they have arrived.
-            self.timers.delay_ack(now);
-        }
-        let is_list_missing = !self.receive_cancelled(now, header, events);
-        let is_gap = header.first > received && self.blocked_bytes.is_none();
-        if (is_gap || is_list_missing) && self.timers.is_resend_due(now) {
-            self.timers.resend_requested_at = Some(now);
-            self.due.resend = true;
-        }
-        if header.wants_report {
-            let calls = header.wants_calls;
-            events.push(SessionEvent::ReportWanted { calls });
-        }
-        if !header.report.is_empty() {
-            events.push(SessionEvent::Report(header.report.clone()));
-        }
-        self.receive_requests(header, events);
+        Some(end)
+    }
+
+    /// Receives the flags of a header, which report the state of the peer. The flag `finished` counts only if all
+    /// messages below the number `end` have arrived: those of the header, and those that precede it.
+    fn receive_flags(&mut self, header: &LinkHeader, end: u64, events: &mut Vec<SessionEvent>) {
+        let has_finished = header.finished && self.inbox.received.messages == end;
         if !header.closed {
             self.peer_followers = header.followers;
         }
@@ -722,14 +768,15 @@ impl Session {
             self.peer_draining = true;
             events.push(SessionEvent::Draining);
         }
-        if header.finished && received == end && !self.peer_finished {
+        if has_finished && !self.peer_finished {
             self.peer_finished = true;
             events.push(SessionEvent::Finished);
         }
         if header.closed {
             self.is_over = true;
-            let is_settled = header.finished && received == end;
-            events.push(SessionEvent::Closed { is_settled });
+            events.push(SessionEvent::Closed {
+                is_settled: has_finished,
+            });
         }
     }
 
@@ -862,40 +909,7 @@ impl Session {
         if self.is_over {
             return None;
         }
-        let mut hello_due = None;
-        let mut welcome = None;
-        match &mut self.side {
-            Side::Connects {
-                hello, instance, ..
-            } => {
-                if !self.is_open {
-                    if !self.timers.is_hello_due(now) {
-                        return None;
-                    }
-                    self.timers.hello_sent = Some(now);
-                    hello_due = Some(LinkHello {
-                        instance: instance.unwrap_or_default(),
-                        ..hello.clone()
-                    });
-                }
-            }
-            Side::Accepts {
-                instance,
-                component,
-                idle_timeout,
-                welcome_due,
-            } => {
-                if !self.is_open {
-                    return None;
-                }
-                welcome = std::mem::take(welcome_due).then_some(LinkWelcome {
-                    version: VERSION.min(self.peer_version),
-                    instance: *instance,
-                    idle_timeout_ms: u32::try_from(idle_timeout.as_millis()).unwrap_or(u32::MAX),
-                    component: *component,
-                });
-            }
-        }
+        let (hello, welcome) = self.next_introduction(now)?;
         let first = self.outbox.next.messages;
         let items = if self.is_open {
             self.outbox.next()
@@ -903,7 +917,7 @@ impl Session {
             0..0
         };
         let probe = self.is_open && self.probe_at().is_some_and(|at| at <= now);
-        let due = hello_due.is_some()
+        let due = hello.is_some()
             || welcome.is_some()
             || !items.is_empty()
             || (self.is_open && (self.cancelled.is_due() || self.handled.is_due()))
@@ -924,21 +938,7 @@ impl Session {
         if self.peer_version < BATCHES_VERSION {
             batch_lengths.clear();
         }
-        let mut tags = Vec::new();
-        let mut tag_step = 0;
-        if batch_lengths.is_empty() {
-            tags.extend(items.flat_map(TaggedBatch::tags));
-        } else {
-            tag_step = items
-                .clone()
-                .map(|item| item.step)
-                .max()
-                .unwrap_or_default();
-            tags.extend(items.map(|item| item.tag));
-        }
-        if tags.iter().all(|tag| *tag == 0) {
-            tags.clear();
-        }
+        let (tags, tag_step) = header_tags(items, &batch_lengths);
         let (first_cancelled, cancelled) = match self.is_open {
             true => self.cancelled.next(),
             false => (self.cancelled.next_number(), Vec::new()),
@@ -965,7 +965,7 @@ impl Session {
                 true => std::mem::take(&mut self.report),
                 false => Bytes::new(),
             },
-            hello: hello_due,
+            hello,
             welcome,
             ..self.header()
         };
@@ -973,6 +973,45 @@ impl Session {
         self.timers.sent(now, probe);
         self.due = DueFlags::default();
         Some(Transmission { header, frames })
+    }
+
+    /// Returns the `hello` and the `welcome` of the next header, if they are due. Returns `None` if no header can be
+    /// sent: the session is not open, and no `hello` is due.
+    fn next_introduction(
+        &mut self,
+        now: Instant,
+    ) -> Option<(Option<LinkHello>, Option<LinkWelcome>)> {
+        match &mut self.side {
+            Side::Connects { .. } if self.is_open => Some((None, None)),
+            Side::Connects {
+                hello, instance, ..
+            } => {
+                if !self.timers.is_hello_due(now) {
+                    return None;
+                }
+                self.timers.hello_sent = Some(now);
+                let hello = LinkHello {
+                    instance: instance.unwrap_or_default(),
+                    ..hello.clone()
+                };
+                Some((Some(hello), None))
+            }
+            Side::Accepts { .. } if !self.is_open => None,
+            Side::Accepts {
+                instance,
+                component,
+                idle_timeout,
+                welcome_due,
+            } => {
+                let welcome = std::mem::take(welcome_due).then_some(LinkWelcome {
+                    version: VERSION.min(self.peer_version),
+                    instance: *instance,
+                    idle_timeout_ms: u32::try_from(idle_timeout.as_millis()).unwrap_or(u32::MAX),
+                    component: *component,
+                });
+                Some((None, welcome))
+            }
+        }
     }
 
     /// Returns when the peer is probed for a sign of life, or for an acknowledgement that is overdue.

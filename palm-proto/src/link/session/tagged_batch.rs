@@ -53,6 +53,32 @@ impl TaggedBatch {
     }
 }
 
+/// Returns the tags of a header and the distance between those of consecutive messages of a batch.
+///
+/// There is one tag for each batch if the header lists the lengths of batches, and otherwise one for each message.
+/// There are none if all of them are 0.
+pub(super) fn header_tags<'a>(
+    items: impl Iterator<Item = &'a TaggedBatch> + Clone,
+    batch_lengths: &[u64],
+) -> (Vec<u64>, u64) {
+    let mut tags = Vec::new();
+    let mut tag_step = 0;
+    if batch_lengths.is_empty() {
+        tags.extend(items.flat_map(TaggedBatch::tags));
+    } else {
+        tag_step = items
+            .clone()
+            .map(|item| item.step)
+            .max()
+            .unwrap_or_default();
+        tags.extend(items.map(|item| item.tag));
+    }
+    if tags.iter().all(|tag| *tag == 0) {
+        tags.clear();
+    }
+    (tags, tag_step)
+}
+
 /// Estimated memory of a message in addition to its bytes.
 const MESSAGE_OVERHEAD: usize = 256;
 

@@ -87,21 +87,7 @@ impl LinkServer {
         hello: &LinkHello,
         now: Instant,
     ) -> Result<(), LinkRefusal> {
-        let refuse = |kind: Kind, reason: String| {
-            let kind = kind.into();
-            Err(LinkRefusal { kind, reason })
-        };
-        let is_served = self.serves(state, &hello.role);
-        if !is_served {
-            return refuse(Kind::Role, not_served(&hello.role));
-        }
-        if hello.version < MIN_VERSION {
-            let version = hello.version;
-            let reason = format!(
-                "the peer speaks version {version} of the link protocol; {MIN_VERSION} is the lowest one that is accepted"
-            );
-            return refuse(Kind::Version, reason);
-        }
+        self.check_hello(state, hello)?;
         if let Some(&key) = state.sessions.get(id) {
             state.attach(key, route, now);
             return Ok(());
@@ -114,107 +100,27 @@ impl LinkServer {
             let reason = format!(
                 "the `hello` has {hello_bytes} bytes, and at most {MAX_HELLO_BYTES} are accepted: register fewer functions or topics"
             );
-            return refuse(Kind::Protocol, reason);
+            return Err(refusal(Kind::Protocol, reason));
         }
-        let following = match Subscription::from_hello(hello) {
-            Ok(following) => following,
-            Err(reason) => return refuse(Kind::Protocol, reason),
-        };
+        let following =
+            Subscription::from_hello(hello).map_err(|reason| refusal(Kind::Protocol, reason))?;
         state.end_session_on(route, now);
         let name: Arc<str> = truncate_name(&hello.name).into();
-        if state.peers.len() >= self.options.max_sessions && !state.evict() {
-            let limit = self.options.max_sessions;
-            let reason = format!("the component has {limit} sessions, its limit");
-            return refuse(Kind::Crowded, reason);
-        }
-        state.last_key += 1;
-        let key = state.last_key;
-        let kept = hello_bytes + SESSION_OVERHEAD + hello.functions.len() * FUNCTION_OVERHEAD;
-        if !state.hello_memory.capacity(&key).admits(kept)
-            || !state.subscriptions.admits_event(&following)
-        {
-            let reason = "the component keeps too many functions and topics of other peers";
-            let reason = reason.to_owned();
-            return refuse(Kind::Crowded, reason);
-        }
-        state.hello_memory.add(key, kept);
+        let key = self.reserve_session(state, hello, hello_bytes, &following)?;
         // Publications that are retained for a lost subscriber are for the next one of its name.
         let retained = state.take_retained_of(&name, &following);
         let predecessor = state.predecessor(&name, &following);
         // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
-        let role = if hello.role == WORKER {
-            if hello.version >= WORKER_CONTROL_VERSION {
-                state.opened.functions.extend_from_slice(&hello.functions);
-            }
-            PeerRole::Worker {
-                functions: hello.functions.clone(),
-                concurrency: hello.concurrency,
-                strays: 0,
-            }
-        } else {
-            PeerRole::Consumer {
-                withheld_credit: (0, 0),
-                is_paused: false,
-                finished: hello.role == SUBSCRIBER,
-                makes_calls: hello.role == CLIENT,
-            }
-        };
-        if hello.role == CLIENT {
-            *state.callers.entry(name.clone()).or_default() += 1;
-            state.opened.clients.push(name.clone());
-        }
-        let window = match hello.role == SUBSCRIBER {
-            false => WINDOW,
-            true => CreditWindow {
-                messages: 0,
-                bytes: 0,
-            },
-        };
-        let (instance, _) = uuid::Uuid::new_v4().as_u64_pair();
-        let idle_timeout = self.options.idle_timeout;
-        let mut session = Session::accept(
-            id.clone(),
-            instance,
-            self.component,
-            window,
-            idle_timeout,
-            now,
-        );
-        if hello.role != WORKER {
-            if hello.again {
-                let (waits, is_follower) = (&mut state.resubscriptions, following.is_retained());
-                Resubscriptions::returned(waits, hello.followers, is_follower, now);
-            }
-            if state.subscriptions_ready {
-                session.set_subscriptions_ready();
-            }
-            if state.is_draining {
-                session.drain();
-            }
-            for item in retained {
-                session.submit(item, now);
-            }
-            state.subscriptions.add(key, following);
-            self.progressed.notify_waiters();
-            state
-                .subscriptions
-                .set_origin(key, PeerOrigin::from_hello(hello));
-            match state.subscriptions.is_retained(key) {
-                _ if hello.role == CLIENT => state.peer_log.client_connected(&name, now),
-                true => tracing::info!(subscriber = %name, "subscriber connected"),
-                // Clients open such sessions for answers, and workers of versions below 5 for cancellations.
-                false => tracing::debug!(peer = %name, "subscriber connected"),
-            }
-        }
-        let peer = LinkPeer {
+        state.record_opened(hello, &name);
+        let mut peer = LinkPeer {
             key,
             id: id.clone(),
             is_scheduled: false,
             name,
-            role,
+            role: PeerRole::from_hello(hello),
             weight: hello.weight.clamp(1, MAX_WEIGHT),
-            session,
+            session: self.new_session(id.clone(), hello, now),
             route: route.clone(),
             disconnected_at: None,
             // Until the session is open.
@@ -226,10 +132,104 @@ impl LinkServer {
             report: None,
             awaited_replies: Vec::new(),
         };
+        if hello.role != WORKER {
+            state.prepare_consumer(&mut peer.session, hello, &following, now);
+            for item in retained {
+                peer.session.submit(item, now);
+            }
+            self.add_subscription(state, &peer, hello, following, now);
+        }
         state.sessions.insert(id, key);
         state.routes.insert(route.clone(), key);
         state.peers.insert(key, peer);
         Ok(())
+    }
+
+    /// Checks that this component serves the role of a peer, and speaks its version of the link protocol.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal otherwise.
+    fn check_hello(&self, state: &ServerState, hello: &LinkHello) -> Result<(), LinkRefusal> {
+        if !self.serves(state, &hello.role) {
+            return Err(refusal(Kind::Role, not_served(&hello.role)));
+        }
+        if hello.version < MIN_VERSION {
+            let version = hello.version;
+            let reason = format!(
+                "the peer speaks version {version} of the link protocol; {MIN_VERSION} is the lowest one that is accepted"
+            );
+            return Err(refusal(Kind::Version, reason));
+        }
+        Ok(())
+    }
+
+    /// Returns the key of a new session, for which the memory of its `hello` is reserved. At the limit of sessions, the
+    /// session of the peer that was lost first ends.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal if there are too many sessions, or their `hello`s occupy too much memory.
+    fn reserve_session(
+        &self,
+        state: &mut ServerState,
+        hello: &LinkHello,
+        hello_bytes: usize,
+        following: &Subscription,
+    ) -> Result<PeerKey, LinkRefusal> {
+        if state.peers.len() >= self.options.max_sessions && !state.evict() {
+            let limit = self.options.max_sessions;
+            let reason = format!("the component has {limit} sessions, its limit");
+            return Err(refusal(Kind::Crowded, reason));
+        }
+        state.last_key += 1;
+        let key = state.last_key;
+        let kept = hello_bytes + SESSION_OVERHEAD + hello.functions.len() * FUNCTION_OVERHEAD;
+        if !state.hello_memory.capacity(&key).admits(kept)
+            || !state.subscriptions.admits_event(following)
+        {
+            let reason = "the component keeps too many functions and topics of other peers";
+            return Err(refusal(Kind::Crowded, reason.to_owned()));
+        }
+        state.hello_memory.add(key, kept);
+        Ok(key)
+    }
+
+    /// Creates the accepting end of a session. A subscriber has no credit, since it sends no messages.
+    fn new_session(&self, id: Bytes, hello: &LinkHello, now: Instant) -> Session {
+        let window = match hello.role == SUBSCRIBER {
+            false => WINDOW,
+            true => CreditWindow {
+                messages: 0,
+                bytes: 0,
+            },
+        };
+        let (instance, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let idle_timeout = self.options.idle_timeout;
+        Session::accept(id, instance, self.component, window, idle_timeout, now)
+    }
+
+    /// Adds the subscription of a new client or subscriber, and logs that it is connected.
+    fn add_subscription(
+        &self,
+        state: &mut ServerState,
+        peer: &LinkPeer,
+        hello: &LinkHello,
+        following: Subscription,
+        now: Instant,
+    ) {
+        let (key, name) = (peer.key, &peer.name);
+        state.subscriptions.add(key, following);
+        self.progressed.notify_waiters();
+        state
+            .subscriptions
+            .set_origin(key, PeerOrigin::from_hello(hello));
+        match state.subscriptions.is_retained(key) {
+            _ if hello.role == CLIENT => state.peer_log.client_connected(name, now),
+            true => tracing::info!(subscriber = %name, "subscriber connected"),
+            // Clients open such sessions for answers, and workers of versions below 5 for cancellations.
+            false => tracing::debug!(peer = %name, "subscriber connected"),
+        }
     }
 
     /// Returns whether the component has the parts that serve a role.
@@ -259,6 +259,39 @@ impl ServerState {
         }
     }
 
+    /// Records the functions of a new worker, or the id of a new client, for the owner of the socket.
+    fn record_opened(&mut self, hello: &LinkHello, name: &Arc<str>) {
+        if hello.role == WORKER && hello.version >= WORKER_CONTROL_VERSION {
+            self.opened.functions.extend_from_slice(&hello.functions);
+        }
+        if hello.role == CLIENT {
+            *self.callers.entry(name.clone()).or_default() += 1;
+            self.opened.clients.push(name.clone());
+        }
+    }
+
+    /// Prepares the new session of a client or subscriber, which is informed whether this component has established its
+    /// own subscriptions, and whether it drains. A peer whose session was forgotten begins or continues the wait for
+    /// former followers.
+    fn prepare_consumer(
+        &mut self,
+        session: &mut Session,
+        hello: &LinkHello,
+        following: &Subscription,
+        now: Instant,
+    ) {
+        if hello.again {
+            let (waits, is_follower) = (&mut self.resubscriptions, following.is_retained());
+            Resubscriptions::returned(waits, hello.followers, is_follower, now);
+        }
+        if self.subscriptions_ready {
+            session.set_subscriptions_ready();
+        }
+        if self.is_draining {
+            session.drain();
+        }
+    }
+
     /// Ends the session on a connection, whose peer now uses it for another session. Retained publications of a
     /// subscriber stay, since it is about to introduce itself again.
     pub(super) fn end_session_on(&mut self, route: &Bytes, now: Instant) {
@@ -281,6 +314,31 @@ impl ServerState {
             .map(|key| self.remove(key, SessionEnd::Expired))
             .is_some()
     }
+}
+
+impl PeerRole {
+    /// Returns the role of a peer that opens a session.
+    fn from_hello(hello: &LinkHello) -> Self {
+        if hello.role == WORKER {
+            Self::Worker {
+                functions: hello.functions.clone(),
+                concurrency: hello.concurrency,
+                strays: 0,
+            }
+        } else {
+            Self::Consumer {
+                withheld_credit: (0, 0),
+                is_paused: false,
+                finished: hello.role == SUBSCRIBER,
+                makes_calls: hello.role == CLIENT,
+            }
+        }
+    }
+}
+
+fn refusal(kind: Kind, reason: String) -> LinkRefusal {
+    let kind = kind.into();
+    LinkRefusal { kind, reason }
 }
 
 /// Explains why a peer of this role is refused.

@@ -5,10 +5,10 @@
 //! [`record_disconnect`](LinkServer::record_disconnect); the parts that send and receive messages call the other
 //! methods. Each of them ends with a flush, which sends the due transmissions.
 //!
-//! [`handshake`] opens sessions; [`requests`] has the requests of operators to workers; [`tasks`] has tasks and results,
-//! [`publications`] publications and answers, and [`timers`] lost peers, session expiry and slow consumers. Slow
-//! consumers are detected in [`subscriptions`](super::subscriptions) and disconnected in [`timers`];
-//! `parts/publish/links` waits for them.
+//! [`handshake`] opens sessions, and [`receive`](mod@receive) handles their events; [`requests`] has the requests of
+//! operators to workers; [`tasks`] has tasks and results, [`publications`] publications and answers, and [`timers`]
+//! lost peers, session expiry and slow consumers. Slow consumers are detected in
+//! [`subscriptions`](super::subscriptions) and disconnected in [`timers`]; `parts/publish/links` waits for them.
 //!
 //! **Invariant:** the server keeps no session that its peer has forgotten, or does not return to:
 //!
@@ -25,7 +25,7 @@
 //! ([`LinkOptions::max_unread_bytes`]). Messages of a peer that exceed its part are dropped as if the connection had
 //! lost them, and requested again once there is capacity. The contents of `hello`s count against a limit of their own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -34,11 +34,10 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::dispatch::{Dispatch, FailedTask};
-use super::header::{self, is_header};
-use super::inbound::{InboundChannel, InboundEvent, NO_PEER};
+use super::inbound::{InboundChannel, InboundEvent};
 use super::options::LinkOptions;
 use super::peer_log::{PeerLog, listed};
-use super::session::{SessionEvent, TaggedBatch, memory_bytes};
+use super::session::{SessionEvent, memory_bytes};
 use super::subscriptions::{BacklogSize, SubscriptionEvent, SubscriptionTable};
 use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name};
 use crate::budget::Ledger;
@@ -46,7 +45,7 @@ use crate::clock;
 use crate::id_map::IdMap;
 use crate::log_limit::LimitLog;
 use crate::message::Batch;
-use crate::message::proto::{Function, LinkHeader};
+use crate::message::proto::Function;
 use crate::socket::{Frames, RouterSender};
 use crate::trace::RecentCalls;
 
@@ -55,6 +54,7 @@ mod handshake;
 mod output;
 mod peer;
 mod publications;
+mod receive;
 mod reports;
 mod requests;
 mod retained;
@@ -351,168 +351,6 @@ impl LinkServer {
             }
         }
         self.flush(&mut state, now);
-    }
-
-    fn receive_frames(&self, state: &mut ServerState, mut frames: Frames, now: Instant) {
-        debug_assert!(frames.len() >= 2 && is_header(&frames[1]));
-        let mut frames = frames.drain(..);
-        let (Some(route), Some(first)) = (frames.next(), frames.next()) else {
-            return;
-        };
-        let Some(header) = header::decode(first) else {
-            tracing::warn!("dropping a message of a peer: the link header is malformed");
-            return;
-        };
-        let id = header.session.clone();
-        if header.alive {
-            state.record_life_sign(&id, now);
-            return;
-        }
-        if let Some(hello) = &header.hello
-            && let Err(refusal) = self.accept_hello(state, &id, &route, hello, now)
-        {
-            let reason = &refusal.reason;
-            tracing::warn!(
-                role = truncate_name(&hello.role),
-                peer = truncate_name(&hello.name),
-                "link refused: {reason}"
-            );
-            let header = LinkHeader {
-                refusal: Some(refusal),
-                ..header::new(id)
-            };
-            state.output.send(route, &header, Vec::new());
-            return;
-        }
-        let key = state.sessions.get(&id).copied().unwrap_or_default();
-        let Some(peer) = state.peers.get_mut(&key) else {
-            // The session belongs to an earlier run, or has ended. The peer opens another one.
-            if !header.closed && header.refusal.is_none() {
-                let header = LinkHeader {
-                    closed: true,
-                    ..header::new(id)
-                };
-                state.output.send(route, &header, Vec::new());
-            }
-            return;
-        };
-        let mut events = std::mem::take(&mut state.events);
-        let is_worker = matches!(peer.role, PeerRole::Worker { .. });
-        let unread = match is_worker {
-            true => &state.unread_results,
-            false => &state.unread_calls,
-        };
-        let was_blocked = peer.session.is_blocked();
-        peer.session.set_capacity(unread.capacity(&key), now);
-        peer.session.receive(now, &header, frames, &mut events);
-        if peer.session.is_blocked()
-            && !was_blocked
-            && let Some(times) = state.unread_log.record(now)
-        {
-            tracing::warn!(
-                peer = %peer.name,
-                times,
-                used_bytes = unread.used(),
-                "dropping messages of a peer until there is capacity: too many bytes wait to be handled"
-            );
-        }
-        let weight = peer.weight;
-        if header.hello.is_none() && !peer.is_alive() && !peer.session.is_over() {
-            // The peer was silent for a while, and continues its session.
-            state.restore(key, now);
-        }
-        let mut batches = Vec::new();
-        let mut finished = 0;
-        for event in events.drain(..) {
-            match event {
-                SessionEvent::Opened => state.restore(key, now),
-                SessionEvent::Messages(item) if is_worker => {
-                    let outcome = state.results(key, item, &mut batches, now);
-                    finished += outcome.finished;
-                    self.strays.fetch_add(outcome.strays, Ordering::Relaxed);
-                    state
-                        .unread_results
-                        .add(NO_PEER, size_of(&outcome.created).memory_bytes());
-                    self.results.send(NO_PEER, 1, outcome.created);
-                }
-                SessionEvent::Messages(TaggedBatch { batch, .. }) => batches.push(batch),
-                SessionEvent::Draining => state.peer_is_draining(key),
-                SessionEvent::Finished => {
-                    if !state.are_calls_closed
-                        && let Some(PeerRole::Consumer { finished, .. }) = state.role(key)
-                    {
-                        *finished = true;
-                        self.progressed.notify_waiters();
-                    }
-                }
-                SessionEvent::Report(report) if is_worker => {
-                    state.record_report(key, report, now);
-                    self.progressed.notify_waiters();
-                }
-                SessionEvent::Reply { number, payload } if is_worker => {
-                    if let Some(peer) = state.peers.get_mut(&key) {
-                        peer.record_reply(number, payload);
-                    }
-                }
-                // Only workers are sent lists of cancelled calls and requests, and asked for reports.
-                SessionEvent::Forgotten
-                | SessionEvent::SubscriptionsReady
-                | SessionEvent::Cancelled(_)
-                | SessionEvent::ReportWanted { .. }
-                | SessionEvent::Report(_)
-                | SessionEvent::Request(_)
-                | SessionEvent::Reply { .. } => {}
-                SessionEvent::Closed { .. } => {
-                    state.log_end(key, "left", now);
-                    if !state.retain(key, now) {
-                        state.remove(key, SessionEnd::Closed);
-                    }
-                    self.progressed.notify_waiters();
-                }
-                SessionEvent::Refused(refusal) => {
-                    let reason = refusal.reason;
-                    let name = state.peers.get(&key).map(|peer| peer.name.clone());
-                    let name = name.unwrap_or_default();
-                    tracing::warn!(peer = %name, reason, "link refused");
-                    state.schedule(key);
-                    self.flush(state, now);
-                    state.remove(key, SessionEnd::Closed);
-                    self.progressed.notify_waiters();
-                }
-            }
-        }
-        state.events = events;
-        let (lane, unread) = if is_worker {
-            (&self.results, &mut state.unread_results)
-        } else {
-            (&*self.inputs, &mut state.unread_calls)
-        };
-        let received = size_of(&batches);
-        unread.add(key, received.memory_bytes());
-        if received.messages > 0
-            && let Some(peer) = state.peers.get_mut(&key)
-        {
-            peer.unread.messages += received.messages;
-            peer.unread.bytes += received.bytes;
-        }
-        lane.send(key, weight, batches);
-        if is_worker {
-            state.dispatch.remove_load(key, finished, now);
-            if let Some(peer) = state.peers.get_mut(&key)
-                && peer.is_alive()
-            {
-                let (credit, lent) = (peer.session.credit(), peer.session.peer_lent_slots());
-                state.dispatch.set_lent_slots(key, lent);
-                if let Some(tasks) = peer.session.peer_concurrency() {
-                    peer.set_concurrency(tasks);
-                    state.dispatch.set_concurrency(key, tasks);
-                }
-                state.dispatch.set_credit(key, credit);
-            }
-        } else if state.handle_acknowledgement(key) {
-            self.progressed.notify_waiters();
-        }
-        state.schedule(key);
     }
 
     /// Records that the connection of a peer was closed.
@@ -852,39 +690,6 @@ impl ServerState {
             self.callers.remove(name);
         }
         is_last
-    }
-
-    /// Handles a peer that drains: it accepts no messages beyond its credit.
-    fn peer_is_draining(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            let unsent = match peer.role {
-                PeerRole::Worker { .. } => VecDeque::new(),
-                PeerRole::Consumer { .. } => peer.session.take_unsent(),
-            };
-            match peer.role {
-                PeerRole::Worker { .. } => tracing::info!(worker = %peer.name, "worker draining"),
-                PeerRole::Consumer { .. } if self.subscriptions.is_retained(peer.key) => {
-                    tracing::info!(subscriber = %peer.name, "subscriber draining");
-                }
-                PeerRole::Consumer { .. } => tracing::debug!(peer = %peer.name, "peer draining"),
-            }
-            if self.subscriptions.is_retained(peer.key) {
-                self.subscriptions.retain(peer.key, unsent);
-            } else {
-                self.subscriptions.remove(peer.key);
-            }
-            peer.session.finish();
-        }
-    }
-
-    /// Handles possible acknowledgements of a client or subscriber. Returns whether waiting parts are to be notified.
-    fn handle_acknowledgement(&mut self, key: PeerKey) -> bool {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return false;
-        };
-        peer.return_credit(&self.subscriptions, &self.inputs);
-        let session = &peer.session;
-        self.subscriptions.has_drained(peer.key, session) || session.is_acknowledged()
     }
 }
 

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use super::handshake::RESUBSCRIBE_LIMIT;
 use super::peer::CLIENT_RECONNECT_GRACE;
 use super::*;
-use crate::link::LinkPublication;
-use crate::link::session::{CreditWindow, Session, Transmission, VERSION};
-use crate::message::proto::LinkHello;
+use crate::link::session::{CreditWindow, Session, TaggedBatch, Transmission, VERSION};
+use crate::link::{LinkPublication, header};
+use crate::message::proto::{LinkHeader, LinkHello};
 
 const OPTIONS: fn() -> LinkOptions = || LinkOptions {
     heartbeat: Duration::from_secs(3),

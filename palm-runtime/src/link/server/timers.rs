@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::peer::{PeerFate, PeerRole, SessionEnd};
+use super::peer::{LinkPeer, PeerFate, PeerRole, SessionEnd};
 use super::{LinkServer, ServerState};
 use crate::clock;
 use crate::link::PeerKey;
@@ -15,6 +15,14 @@ use crate::shrink::shrink;
 /// The interval at which lost, expired and slow peers are detected.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// The peers whose state changes at a tick.
+#[derive(Debug)]
+struct DuePeers {
+    lost: Vec<PeerKey>,
+    /// The peers whose sessions end. A slow consumer may be listed twice.
+    expired: Vec<PeerKey>,
+}
+
 impl LinkServer {
     /// Detects lost, expired and slow peers, and fails tasks whose time has passed. The owner calls it every [`TICK`].
     ///
@@ -23,81 +31,7 @@ impl LinkServer {
         let now = self.now();
         let mut state = self.state();
         state.announce_followers();
-        let (mut lost, mut expired) = (Vec::new(), Vec::new());
-        let ServerState {
-            peers,
-            scheduled,
-            subscriptions,
-            unread_calls,
-            unread_results,
-            inspection,
-            dispatch,
-            ..
-        } = &mut *state;
-        subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
-        let wants_reports = inspection.is_due(now);
-        let wants_calls = inspection.wants_calls(now);
-        let drops_reports = inspection.has_ended(now);
-        let since_tick = inspection.tick(now);
-        let tasks_wait = dispatch.waiting() > 0;
-        for (&key, peer) in peers {
-            let is_waited_for = match peer.role {
-                PeerRole::Worker { .. } => {
-                    if wants_reports && peer.is_alive() {
-                        peer.session.request_report(wants_calls);
-                        peer.schedule(scheduled);
-                    }
-                    tasks_wait && peer.is_alive() && peer.session.credit() == 0
-                }
-                PeerRole::Consumer { is_paused, .. } => {
-                    is_paused || subscriptions.full_since(key).is_some()
-                }
-            };
-            if is_waited_for {
-                peer.stalled += since_tick;
-            }
-            if drops_reports {
-                peer.report = None;
-            }
-            if peer.session.is_blocked() {
-                let unread = match peer.role {
-                    PeerRole::Worker { .. } => &*unread_results,
-                    PeerRole::Consumer { .. } => &*unread_calls,
-                };
-                if peer.session.set_capacity(unread.capacity(&key), now) {
-                    peer.schedule(scheduled);
-                }
-            }
-            let is_waited_for = subscriptions.full_since(key).is_some();
-            match peer.fate(&self.options, is_waited_for, now) {
-                PeerFate::Stays => {}
-                PeerFate::Lost => lost.push(key),
-                PeerFate::Expired => expired.push(key),
-            }
-            if subscriptions.is_slow_consumer(
-                key,
-                &peer.session,
-                self.options.slow_consumer_timeout,
-                now,
-            ) {
-                let (name, backlog) = (&peer.name, peer.session.unacknowledged());
-                tracing::error!(
-                    peer = %name,
-                    messages = backlog.0,
-                    bytes = backlog.1,
-                    "disconnecting slow consumer: backlog full and nothing read in time"
-                );
-                let reason = "slow consumer: the backlog is full, and nothing was read in time";
-                peer.session.refuse_as(Kind::Slow, reason);
-                peer.schedule(scheduled);
-                expired.push(key);
-            }
-            if peer.disconnected_at.is_none()
-                && peer.session.timeout().is_some_and(|due| due <= now)
-            {
-                peer.schedule(scheduled);
-            }
-        }
+        let DuePeers { lost, expired } = self.check_peers(&mut state, now);
         if !lost.is_empty() {
             // A component that stops does not wait for lost peers.
             self.progressed.notify_waiters();
@@ -128,12 +62,96 @@ impl LinkServer {
         vanished
     }
 
+    /// Asks workers for reports, measures how long this component waits for each peer, refuses slow consumers, and
+    /// schedules due transmissions.
+    ///
+    /// Returns the peers that are lost or expire now.
+    fn check_peers(&self, state: &mut ServerState, now: Instant) -> DuePeers {
+        let (mut lost, mut expired) = (Vec::new(), Vec::new());
+        let ServerState {
+            peers,
+            scheduled,
+            subscriptions,
+            unread_calls,
+            unread_results,
+            inspection,
+            dispatch,
+            ..
+        } = state;
+        subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
+        let wants_reports = inspection.is_due(now);
+        let wants_calls = inspection.wants_calls(now);
+        let drops_reports = inspection.has_ended(now);
+        let since_tick = inspection.tick(now);
+        let tasks_wait = dispatch.waiting() > 0;
+        for (&key, peer) in peers {
+            let is_backlog_full = subscriptions.full_since(key).is_some();
+            let is_waited_for = match peer.role {
+                PeerRole::Worker { .. } => {
+                    if wants_reports && peer.is_alive() {
+                        peer.session.request_report(wants_calls);
+                        peer.schedule(scheduled);
+                    }
+                    tasks_wait && peer.is_alive() && peer.session.credit() == 0
+                }
+                PeerRole::Consumer { is_paused, .. } => is_paused || is_backlog_full,
+            };
+            if is_waited_for {
+                peer.stalled += since_tick;
+            }
+            if drops_reports {
+                peer.report = None;
+            }
+            if peer.session.is_blocked() {
+                let unread = match peer.role {
+                    PeerRole::Worker { .. } => &*unread_results,
+                    PeerRole::Consumer { .. } => &*unread_calls,
+                };
+                if peer.session.set_capacity(unread.capacity(&key), now) {
+                    peer.schedule(scheduled);
+                }
+            }
+            match peer.fate(&self.options, is_backlog_full, now) {
+                PeerFate::Stays => {}
+                PeerFate::Lost => lost.push(key),
+                PeerFate::Expired => expired.push(key),
+            }
+            let limit = self.options.slow_consumer_timeout;
+            if subscriptions.is_slow_consumer(key, &peer.session, limit, now) {
+                peer.refuse_slow_consumer();
+                peer.schedule(scheduled);
+                expired.push(key);
+            }
+            if peer.disconnected_at.is_none()
+                && peer.session.timeout().is_some_and(|due| due <= now)
+            {
+                peer.schedule(scheduled);
+            }
+        }
+        DuePeers { lost, expired }
+    }
+
     /// Records that this process was stalled and has not read its socket, so that the silence of peers means nothing.
     pub(crate) fn record_stall(&self) {
         let now = self.now();
         for peer in self.state().peers.values_mut() {
             peer.session.record_life_sign(now);
         }
+    }
+}
+
+impl LinkPeer {
+    /// Ends the session of a client or subscriber that does not read. The next header reports the reason to the peer.
+    fn refuse_slow_consumer(&mut self) {
+        let (name, backlog) = (&self.name, self.session.unacknowledged());
+        tracing::error!(
+            peer = %name,
+            messages = backlog.0,
+            bytes = backlog.1,
+            "disconnecting slow consumer: backlog full and nothing read in time"
+        );
+        let reason = "slow consumer: the backlog is full, and nothing was read in time";
+        self.session.refuse_as(Kind::Slow, reason);
     }
 }
 
