@@ -1,5 +1,6 @@
 //! The opening of sessions: a peer sends `hello`, and the component answers with `welcome` or a refusal.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,7 +109,10 @@ impl LinkServer {
         let name: Arc<str> = truncate_name(&hello.name).into();
         let key = self.reserve_session(state, hello, hello_bytes, &following)?;
         // Publications that are retained for a lost subscriber are for the next one of its name.
-        let retained = state.take_retained_of(&name, &following);
+        let retained = match hello.role == WORKER {
+            true => VecDeque::new(),
+            false => state.take_retained_of(&name, &following),
+        };
         let predecessor = state.predecessor(&name, &following);
         // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
@@ -266,6 +270,8 @@ impl ServerState {
         }
         if hello.role == CLIENT {
             *self.callers.entry(name.clone()).or_default() += 1;
+            // Its session may have been evicted since the last tick.
+            self.vanished.retain(|gone| gone != name);
             self.opened.clients.push(name.clone());
         }
     }
@@ -310,9 +316,10 @@ impl ServerState {
     pub(super) fn evict(&mut self) -> bool {
         let lost = self.peers.values().filter(|peer| !peer.is_alive());
         let first = lost.min_by_key(|peer| peer.lost_at).map(|peer| peer.key);
-        first
-            .map(|key| self.remove(key, SessionEnd::Expired))
-            .is_some()
+        if let Some(key) = first {
+            self.remove(key, SessionEnd::Expired);
+        }
+        first.is_some()
     }
 }
 

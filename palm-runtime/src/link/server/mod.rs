@@ -149,6 +149,8 @@ struct ServerState {
     blocked_beyond: Option<usize>,
     /// Clients from which no further tasks are accepted for now.
     paused_flows: PausedFlows,
+    /// Clients that have vanished since the last tick, whose calls are to be cancelled.
+    vanished: Vec<Arc<str>>,
     /// Number of sessions that have ended since this was last read.
     ended_sessions: usize,
     /// Whether the end of the last task is to be notified, because a part waits for it.
@@ -216,6 +218,7 @@ impl LinkServer {
                 failed: Vec::new(),
                 blocked_beyond: None,
                 paused_flows: PausedFlows::default(),
+                vanished: Vec::new(),
                 ended_sessions: 0,
                 reports_completion: false,
                 subscriptions: SubscriptionTable::new(backlog),
@@ -630,9 +633,11 @@ impl ServerState {
         }
     }
 
-    /// Removes a peer. Returns the id of a client that has vanished: it has not closed its session, and has no other.
-    fn remove(&mut self, key: PeerKey, ending: SessionEnd) -> Option<Arc<str>> {
-        let mut peer = self.peers.remove(&key)?;
+    /// Removes a peer. Adds a client to `vanished` that has not closed its session, and has no other.
+    fn remove(&mut self, key: PeerKey, ending: SessionEnd) {
+        let Some(mut peer) = self.peers.remove(&key) else {
+            return;
+        };
         self.ended_sessions += 1;
         self.hello_memory.release_all(&key);
         self.inspection.memory.release_all(&key);
@@ -645,7 +650,6 @@ impl ServerState {
                 self.connected_workers -= usize::from(peer.is_alive());
                 self.dispatch.remove_worker(peer.key, &mut self.failed);
                 self.deliveries.lose(peer.key);
-                None
             }
             PeerRole::Consumer {
                 makes_calls,
@@ -674,7 +678,9 @@ impl ServerState {
                 }
                 self.subscriptions.remove(peer.key);
                 let is_last = makes_calls && self.forget_caller(&peer.name);
-                (is_last && ending == SessionEnd::Expired).then_some(peer.name)
+                if is_last && ending == SessionEnd::Expired {
+                    self.vanished.push(peer.name);
+                }
             }
         }
     }

@@ -179,6 +179,19 @@ impl World {
         (links, inputs)
     }
 
+    /// Lets the component admit this many sessions from now on.
+    fn limit_sessions(&mut self, max_sessions: usize) {
+        let mut links = LinkServer::new(LinkOptions {
+            max_sessions,
+            ..OPTIONS()
+        });
+        std::mem::swap(&mut *links.state(), &mut *self.links.state());
+        links.results = std::mem::take(&mut self.links.results);
+        links.inputs = std::mem::take(&mut self.links.inputs);
+        *links.time.lock().unwrap() = Some(self.now);
+        self.links = links;
+    }
+
     fn connect(&mut self, index: usize) {
         self.connections += 1;
         self.remotes[index].route = Bytes::copy_from_slice(&self.connections.to_be_bytes());
@@ -761,15 +774,7 @@ fn lost_session_is_evicted_for_a_new_one_at_the_limit() {
     }
     world.run(OPTIONS().idle_timeout + 2 * TICK);
     assert_eq!((world.sessions(), world.links.state().peers.len()), (0, 5));
-    let mut links = LinkServer::new(LinkOptions {
-        max_sessions: 5,
-        ..OPTIONS()
-    });
-    std::mem::swap(&mut *links.state(), &mut *world.links.state());
-    links.results = std::mem::take(&mut world.links.results);
-    links.inputs = std::mem::take(&mut world.links.inputs);
-    *links.time.lock().unwrap() = Some(world.now);
-    world.links = links;
+    world.limit_sessions(5);
     for index in 0..5 {
         let hello = world.remotes[index].hello.clone();
         world.remotes[index] = Remote::new(hello, world.now);
@@ -783,6 +788,39 @@ fn lost_session_is_evicted_for_a_new_one_at_the_limit() {
     world.run(Duration::from_secs(1));
     assert_eq!(world.sessions(), 5, "one beyond the limit is refused");
     assert!(world.remotes[5].renewals > 0);
+}
+
+#[test]
+fn client_whose_session_is_evicted_has_vanished() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.kill_remote(2, false);
+    world.run(OPTIONS().idle_timeout + 2 * TICK);
+    world.limit_sessions(5);
+    let hello = LinkHello {
+        name: "carl".to_owned(),
+        client: "carl".to_owned(),
+        ..world.remotes[2].hello.clone()
+    };
+    world.remotes.push(Remote::new(hello, world.now));
+    world.connect(5);
+    world.run(2 * TICK);
+    assert_eq!(world.sessions(), 5);
+    assert_eq!(world.vanished, ["anna"]);
+}
+
+#[test]
+fn client_that_returns_before_the_tick_after_its_eviction_has_not_vanished() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.kill_remote(2, false);
+    world.run(OPTIONS().idle_timeout + 2 * TICK);
+    world.limit_sessions(5);
+    // It is the only session that is lost, so the new one of the same client evicts it.
+    world.restart_remote(2, false);
+    world.run(3 * TICK);
+    assert_eq!(world.sessions(), 5);
+    assert_eq!(world.vanished, [""; 0]);
 }
 
 #[derive(Debug, Clone)]

@@ -41,9 +41,8 @@ impl LinkServer {
         }
         // Refusals are sent before their sessions are forgotten.
         self.flush(&mut state, now);
-        let mut vanished = Vec::new();
         for key in expired {
-            vanished.extend(state.remove(key, SessionEnd::Expired));
+            state.remove(key, SessionEnd::Expired);
             self.progressed.notify_waiters();
         }
         let ServerState {
@@ -59,7 +58,7 @@ impl LinkServer {
         state.subscriptions.shrink();
         state.assign(now);
         self.flush(&mut state, now);
-        vanished
+        std::mem::take(&mut state.vanished)
     }
 
     /// Asks workers for reports, measures how long this component waits for each peer, refuses slow consumers, and
