@@ -1,16 +1,16 @@
 //! Calls of several steps: which component answers, how a client finds it, and the error if there is none. How clients
 //! end.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::prelude::*;
+use palm::report::Role;
 use palm::{CallError, FailureKind, LinkOptions};
 
-use super::setup::{ANY, ANY_NAME, Gate, check, connect, eventually, paused, settle, soon};
+use super::setup::{ANY, ANY_NAME, Gate, check, connect, paused, settle, soon};
 
 #[derive(Clone, Default)]
 struct First;
@@ -250,9 +250,9 @@ fn handle_stream_answers_early_if_it_sets_the_last_stage() {
 
 #[test]
 fn step_without_a_follower_is_named() {
-    check(async {
-        let first = First.bind(ANY).spawn().await.unwrap();
-        let second = Second.bind(ANY).follow(first.db_address());
+    paused(async {
+        let first = First.bind(ANY_NAME).spawn().await.unwrap();
+        let second = Second.bind(ANY_NAME).follow(first.db_address());
         let second = second.spawn().await.unwrap();
         let client = connect("first", &first).await;
         let steps = First::UPPER.then(Second::TWICE).then(Third::BANG);
@@ -285,7 +285,7 @@ fn step_without_a_follower_is_named() {
         let redirected = Client::builder("first", first.db_address());
         let redirected = redirected.answered_by(second.db_address()).connect();
         let redirected = soon("connecting", redirected).await.unwrap();
-        let begun = Instant::now();
+        let begun = tokio::time::Instant::now();
         let call = redirected.eval(&steps, "x").into_future();
         let error = soon("the error", call).await.unwrap_err();
         let CallError::Remote(error) = &error else {
@@ -498,63 +498,14 @@ fn job_can_be_created_outside_of_a_runtime() {
     assert_eq!(answer.unwrap().unwrap(), "A");
 }
 
-/// Counts the log lines of peers that have said goodbye.
-struct Goodbyes(Arc<AtomicUsize>);
-
-impl tracing::Subscriber for Goodbyes {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.is_event()
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct IsGoodbye(bool);
-        impl tracing::field::Visit for IsGoodbye {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 |= field.name() == "message" && format!("{value:?}") == "client left";
-            }
-        }
-        let mut is_goodbye = IsGoodbye(false);
-        event.record(&mut is_goodbye);
-        self.0
-            .fetch_add(usize::from(is_goodbye.0), Ordering::Relaxed);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn dropped_clients_close_their_sessions_while_their_runtimes_shut_down() {
     const CLIENTS: usize = 20;
-    let goodbyes = Arc::new(AtomicUsize::new(0));
-    let (sender, started) = mpsc::channel();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let seen = goodbyes.clone();
-    // The whole component runs on this thread, so the thread's subscriber receives its log.
-    let server = std::thread::spawn(move || {
-        tracing::subscriber::with_default(Goodbyes(seen), || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let server = First.bind(ANY).spawn().await.unwrap();
-                sender.send(server.db_address().to_owned()).unwrap();
-                let _ = stopped.await;
-                server.shutdown().await.unwrap();
-            });
-        });
-    });
-    let at = started.recv().unwrap();
+    let servers = tokio::runtime::Runtime::new().unwrap();
+    // The session of a client that vanished is reported for this time.
+    let links = LinkOptions::new().reconnect_grace(Duration::from_secs(60));
+    let server = First.bind(ANY).link_options(links);
+    let server = servers.block_on(server.spawn()).unwrap();
     for number in 0..CLIENTS {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -562,7 +513,7 @@ fn dropped_clients_close_their_sessions_while_their_runtimes_shut_down() {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let client = Client::connect("first", &*at).await.unwrap();
+            let client = Client::connect("first", server.db_address()).await.unwrap();
             assert_eq!(client.eval(First::UPPER, "a").await.unwrap(), "A");
             if number % 2 == 0 {
                 client.close().await;
@@ -570,15 +521,22 @@ fn dropped_clients_close_their_sessions_while_their_runtimes_shut_down() {
         });
         drop(runtime);
     }
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let all = || goodbyes.load(Ordering::Relaxed) == CLIENTS;
-    runtime.block_on(eventually("all goodbyes", all));
-    let begun = Instant::now();
-    stop.send(()).unwrap();
-    server.join().unwrap();
-    assert!(
-        begun.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        begun.elapsed()
-    );
+    servers.block_on(async {
+        let all_closed = async {
+            while server
+                .report()
+                .await
+                .edges_of(Role::Client)
+                .next()
+                .is_some()
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("the end of all sessions", all_closed).await;
+        let begun = Instant::now();
+        server.shutdown().await.unwrap();
+        let lasted = begun.elapsed();
+        assert!(lasted < Duration::from_secs(3), "{lasted:?}");
+    });
 }
