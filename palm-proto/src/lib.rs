@@ -6,6 +6,7 @@
 //! change without notice.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
 // Programs name nothing in the modules with this attribute; their fields and methods have docs if a name is not enough.
 #[allow(missing_docs)]

@@ -6,6 +6,7 @@
 //! functions, the router's table and the state machines of links.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
 pub mod cache;
 mod call_service;
