@@ -92,7 +92,7 @@ impl ClientBuilder {
                 .await?;
             tracks_completion &= answers_over_link;
         }
-        self.await_links(&handshake, &opened.links).await?;
+        handshake.await_links(&opened.links).await?;
         Ok(self.client(ConnectedClient {
             directory: handshake.directory,
             first,
@@ -193,8 +193,8 @@ impl ClientBuilder {
                     directory: Directory::connect(&address, id, sockets).await?,
                     ..*handshake
                 };
-                let offers_link = offers_link(&other.descriptor().await?, SUBSCRIBER);
-                (&other, may_link && offers_link)
+                let over_link = may_link && offers_link(&other.descriptor().await?, SUBSCRIBER);
+                (&other, over_link)
             }
             _ => (handshake, may_link && offers_link(first, SUBSCRIBER)),
         };
@@ -238,25 +238,6 @@ impl ClientBuilder {
         let reader = AbortOnDropHandle::new(tokio::spawn(reader));
         opened.tasks.push(reader);
         until_upstream_connected(ready).await;
-        Ok(())
-    }
-
-    /// Waits until all links are open, and their components connected upstream.
-    async fn await_links(
-        &self,
-        handshake: &Handshake,
-        links: &[AnswerLink],
-    ) -> Result<(), ConnectError> {
-        for answers in links {
-            let ready = AnswerLink::ready(answers.readiness());
-            if tokio::time::timeout_at(handshake.deadline, ready)
-                .await
-                .is_err()
-            {
-                let link = &answers.link;
-                return Err(handshake.no_publisher(link.address(), link.wait_cause()));
-            }
-        }
         Ok(())
     }
 
@@ -384,6 +365,19 @@ struct Handshake {
 impl Handshake {
     fn address(&self) -> String {
         self.directory.request().address().to_string()
+    }
+
+    /// Waits until all links are open, and their components connected upstream.
+    async fn await_links(&self, links: &[AnswerLink]) -> Result<(), ConnectError> {
+        for answers in links {
+            let ready = AnswerLink::ready(answers.readiness());
+            let ready = tokio::time::timeout_at(self.deadline, ready).await;
+            if ready.is_err() {
+                let link = &answers.link;
+                return Err(self.no_publisher(link.address(), link.wait_cause()));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the error for a component at `address` that sends no answers in time.
