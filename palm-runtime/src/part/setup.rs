@@ -70,30 +70,31 @@ impl Setup<'_> {
     pub(crate) async fn legacy_socket<S>(
         &mut self,
         key: &'static str,
-        address: &LegacyAddress,
+        legacy: &LegacyAddress,
         idle: fn(&SocketOptions) -> S,
         peers: fn(&S) -> Peers,
     ) -> Result<Option<S>, SocketError> {
+        let address = self.bind_address(key, &legacy.address)?;
         if self.links_only {
-            self.bind_address(key, &address.address)?;
             return Ok(None);
         }
         let socket = idle(self.options);
-        self.bind_legacy(key, address, peers(&socket)).await?;
+        self.bind_legacy(key, address, legacy.is_default, peers(&socket))
+            .await?;
         Ok(Some(socket))
     }
 
     async fn bind_legacy(
         &mut self,
         key: &'static str,
-        legacy: &LegacyAddress,
+        address: Address,
+        is_default: bool,
         socket: Peers,
     ) -> Result<(), SocketError> {
-        let address = self.bind_address(key, &legacy.address)?;
         if let Some(network) = &self.options.network {
             address.check(network)?;
         }
-        if legacy.is_default && self.state.links.options().enabled {
+        if is_default && self.state.links.options().enabled {
             match ReservedPort::new(&address) {
                 Ok(Some(port)) => {
                     self.bind_on_demand(key, port, socket);
