@@ -33,7 +33,6 @@ pub(super) const END_TIMEOUT: Duration = Duration::from_secs(1);
 const DROP_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The shared state of all clones of a client.
-#[derive(Debug)]
 pub(super) struct ClientState {
     pub(super) server: String,
     pub(super) pipeline: ByteString,
@@ -59,6 +58,16 @@ pub(super) struct ClientState {
     pub(super) connections: Mutex<Option<OpenConnections>>,
     /// The runtime that runs the client's tasks.
     pub(super) runtime: Handle,
+}
+
+/// Shows no headers, which may contain secrets.
+impl std::fmt::Debug for ClientState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("ClientState");
+        shown.field("server", &self.server);
+        shown.field("session", &self.pipeline);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl ClientState {

@@ -15,7 +15,6 @@ use crate::socket::Kill;
 
 /// A running component. Dropping the handle stops the component, which drains in the background.
 #[must_use = "dropping the handle stops the component"]
-#[derive(Debug)]
 pub struct ComponentHandle {
     pub(super) name: String,
     pub(super) addresses: BTreeMap<String, String>,
@@ -45,6 +44,15 @@ impl ComponentReadiness {
     /// Returns why the component is not ready, as a sentence without a subject; `None` if it is.
     pub(crate) fn unready_cause(&self) -> Option<String> {
         self.state.unready_cause()
+    }
+}
+
+impl std::fmt::Debug for ComponentHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("ComponentHandle");
+        shown.field("name", &self.name);
+        shown.field("addresses", &self.addresses);
+        shown.finish_non_exhaustive()
     }
 }
 

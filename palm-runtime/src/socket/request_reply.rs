@@ -43,7 +43,6 @@ pub enum RequestError {
 #[derive(Debug, Clone)]
 pub struct Request(Arc<RequestInner>);
 
-#[derive(Debug)]
 struct RequestInner {
     address: Address,
     /// The socket, which is replaced if its owner opens another connection.
@@ -51,6 +50,14 @@ struct RequestInner {
     pending: Arc<Pending>,
     /// Receives replies, unless another owner of the socket does.
     reader: Mutex<Option<ReplyReader>>,
+}
+
+impl std::fmt::Debug for RequestInner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("RequestInner");
+        shown.field("address", &self.address);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// The task that receives replies. It returns the receiver when `stop` is cancelled.

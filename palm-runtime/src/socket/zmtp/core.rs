@@ -25,7 +25,6 @@ use crate::socket::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
 const MAX_EVENTS: usize = 4096;
 
 /// What the tasks of a socket share.
-#[derive(Debug)]
 pub(super) struct Core {
     pub(super) kind: Kind,
     pub(super) options: SocketOptions,
@@ -48,6 +47,14 @@ pub(super) struct Core {
     pub(super) killed: CancellationToken,
     pub(super) tasks: TaskTracker,
     log: Mutex<Logs>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Core");
+        shown.field("kind", &self.kind);
+        shown.finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
