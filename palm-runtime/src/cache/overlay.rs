@@ -1,6 +1,6 @@
 //! [`ComponentStore`]: overlays a component's own keys on its store.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) trait LiveKeys: Sync {
 ///
 /// Every operation is observed by [`CacheHealth`].
 pub(crate) struct ComponentStore {
-    configuration: RwLock<BTreeMap<String, Bytes>>,
+    configuration: RwLock<HashMap<String, Bytes>>,
     store: Arc<dyn ErasedStore>,
     limits: CacheLimits,
     health: Arc<CacheHealth>,

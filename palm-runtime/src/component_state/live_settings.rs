@@ -1,6 +1,5 @@
 //! [`LiveSettings`]: the settings of a component that an operator can change while it runs.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,23 +41,26 @@ enum Change {
 
 impl LiveSettings {
     /// Returns the names of the settings that this component has, and their values.
-    pub(crate) fn values(&self) -> BTreeMap<&'static str, String> {
-        let mut values = BTreeMap::from([
-            (
-                DRAIN_LIMIT,
-                humantime::format_duration(self.stop.linger()).to_string(),
-            ),
-            (LOG_LEVEL, self.log_level()),
-        ]);
-        if let Some(slots) = &self.slots {
-            values.insert(CONCURRENCY, slots.concurrency().to_string());
-        }
-        match self.prefetch() {
-            Some(Prefetch::Measured) => values.insert(PREFETCH, MEASURED.to_owned()),
-            Some(Prefetch::Fixed(tasks)) => values.insert(PREFETCH, tasks.to_string()),
-            None => None,
-        };
+    pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
+        let drain_limit = humantime::format_duration(self.stop.linger()).to_string();
+        let concurrency = self
+            .slots
+            .as_ref()
+            .map(|slots| slots.concurrency().to_string());
+        let prefetch = self.prefetch().map(|prefetch| match prefetch {
+            Prefetch::Measured => MEASURED.to_owned(),
+            Prefetch::Fixed(tasks) => tasks.to_string(),
+        });
+        let values = [
+            (CONCURRENCY, concurrency),
+            (DRAIN_LIMIT, Some(drain_limit)),
+            (LOG_LEVEL, Some(self.log_level())),
+            (PREFETCH, prefetch),
+        ];
+        let values = values.into_iter();
         values
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
     }
 
     /// Returns the value of the setting `log_level`.
@@ -130,7 +132,7 @@ impl LiveSettings {
                 _ => Err(invalid("a number of tasks, or \"measured\"")),
             },
             _ => {
-                let known: Vec<_> = self.values().into_keys().collect();
+                let known: Vec<_> = self.values().into_iter().map(|(name, _)| name).collect();
                 Err(format!(
                     "unknown setting `{name}`; {}",
                     nearest(name, &known)
@@ -204,7 +206,7 @@ mod tests {
         ];
         assert_eq!(
             settings.values(),
-            initial.map(|(name, value)| (name, value.to_owned())).into()
+            initial.map(|(name, value)| (name, value.to_owned()))
         );
         let changed = [
             ("concurrency", "7"),
@@ -214,12 +216,12 @@ mod tests {
         settings.change(changed).unwrap();
         assert_eq!(
             settings.values(),
-            changed.map(|(name, value)| (name, value.to_owned())).into()
+            changed.map(|(name, value)| (name, value.to_owned()))
         );
         assert_eq!(slots.concurrency(), 7);
         assert_eq!(settings.stop.linger(), Duration::from_secs(90));
         settings.change([("log_level", "default")]).unwrap();
-        assert_eq!(settings.values()["log_level"], "default");
+        assert_eq!(settings.log_level(), "default");
     }
 
     #[test]
@@ -232,9 +234,13 @@ mod tests {
             "{mistakes:?}"
         );
         slots.set_prefetch(Prefetch::Measured);
-        assert_eq!(settings.values()["prefetch"], "measured");
+        assert!(
+            settings
+                .values()
+                .contains(&(PREFETCH, "measured".to_owned()))
+        );
         settings.change([("prefetch", "4")]).unwrap();
-        assert_eq!(settings.values()["prefetch"], "4");
+        assert!(settings.values().contains(&(PREFETCH, "4".to_owned())));
         assert_eq!(slots.prefetch(), Some(Prefetch::Fixed(4)));
         for prefetch in ["-1", "all", "1000001"] {
             settings.change([("prefetch", prefetch)]).unwrap_err();

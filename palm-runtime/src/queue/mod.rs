@@ -76,7 +76,7 @@ pub(crate) fn queue<T: Queued>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) 
         values: FairQueue::default(),
         limits,
         capacity_waiters: BTreeMap::new(),
-        release_waiters: BTreeMap::new(),
+        release_waiters: Vec::new(),
         last_waiter: 0,
         releases: 0,
         receiver: None,
@@ -196,8 +196,8 @@ struct QueueState<T> {
     limits: Usage,
     /// Senders that wait for capacity, first come, first served among those whose flows have some.
     capacity_waiters: BTreeMap<u64, CapacityWaiter>,
-    /// Senders that are woken by each receive that removes values.
-    release_waiters: BTreeMap<u64, Waker>,
+    /// Senders that are woken by each receive that removes values. There are few: the parts that receive messages.
+    release_waiters: Vec<(u64, Waker)>,
     last_waiter: u64,
     /// Number of receives that removed values.
     releases: u64,
@@ -640,7 +640,11 @@ impl<'a, T: Queued> SendWaiter<'a, T> {
                 return Poll::Ready(());
             }
             let id = self.id(&mut state);
-            state.release_waiters.insert(id, context.waker().clone());
+            let waiters = &mut state.release_waiters;
+            match waiters.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, waker)) => waker.clone_from(context.waker()),
+                None => waiters.push((id, context.waker().clone())),
+            }
             Poll::Pending
         })
         .await;
@@ -653,7 +657,7 @@ impl<T: Queued> Drop for SendWaiter<'_, T> {
             return;
         };
         let mut state = self.shared.lock();
-        state.release_waiters.remove(&id);
+        state.release_waiters.retain(|(known, _)| *known != id);
         let mut wakers = Wakers::new();
         if state
             .capacity_waiters
@@ -678,7 +682,7 @@ fn note_release<T: Queued>(
     if count > 0 {
         state.releases += 1;
         *freed_capacity |= !state.capacity_waiters.is_empty() || !state.release_waiters.is_empty();
-        wakers.extend(std::mem::take(&mut state.release_waiters).into_values());
+        wakers.extend(state.release_waiters.drain(..).map(|(_, waker)| waker));
         state.wake_for_capacity(&mut wakers, T::HAS_FLOWS);
     }
     wakers
@@ -785,7 +789,7 @@ impl<T> Drop for Receiver<T> {
         drop(state);
         drop(shortcut);
         wake(capacity_waiters.into_values().map(|waiter| waiter.waker));
-        wake(release_waiters.into_values());
+        wake(release_waiters.into_iter().map(|(_, waker)| waker));
         drop(values);
     }
 }

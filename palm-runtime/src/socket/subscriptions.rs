@@ -1,6 +1,6 @@
 //! The subscriptions of a publisher's subscribers, without I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -72,24 +72,32 @@ pub(crate) struct Subscriber {
 pub(super) struct Subscriptions {
     /// The subscribers of each prefix, once for each subscription.
     prefixes: HashMap<Bytes, Vec<Subscriber>>,
-    /// The number of prefixes of each length, so that a lookup tries only these lengths.
-    lens: BTreeMap<usize, usize>,
+    /// The lengths of prefixes in ascending order, so that a lookup tries only these, and the number of prefixes of each.
+    lens: Vec<(usize, usize)>,
     peers: HashMap<u64, Vec<Bytes>>,
 }
 
 impl Subscriptions {
+    fn lens_up_to(&self, limit: usize) -> impl Iterator<Item = usize> {
+        let lens = self.lens.iter().map(|&(len, _)| len);
+        lens.take_while(move |&len| len <= limit)
+    }
+
+    /// Returns where a length is in `lens`, or where it belongs.
+    fn len_index(&self, len: usize) -> Result<usize, usize> {
+        self.lens.binary_search_by_key(&len, |&(len, _)| len)
+    }
+
     pub(super) fn matches(&self, topic: &[u8]) -> bool {
-        self.lens
-            .range(..=topic.len())
-            .any(|(&len, _)| self.prefixes.contains_key(&topic[..len]))
+        self.lens_up_to(topic.len())
+            .any(|len| self.prefixes.contains_key(&topic[..len]))
     }
 
     /// Returns the numbers of the subscribers of a topic, once for each subscription that matches.
     pub(super) fn subscribers(&self, topic: &[u8]) -> impl Iterator<Item = u64> {
         let prefixes = self
-            .lens
-            .range(..=topic.len())
-            .filter_map(|(&len, _)| self.prefixes.get(&topic[..len]));
+            .lens_up_to(topic.len())
+            .filter_map(|len| self.prefixes.get(&topic[..len]));
         prefixes.flatten().map(|subscriber| subscriber.peer)
     }
 
@@ -107,10 +115,13 @@ impl Subscriptions {
 
     pub(super) fn add(&mut self, peer: u64, prefix: Bytes, connected: Instant) {
         let subscribers = self.prefixes.entry(prefix.clone()).or_default();
-        if subscribers.is_empty() {
-            *self.lens.entry(prefix.len()).or_default() += 1;
-        }
         subscribers.push(Subscriber { peer, connected });
+        if subscribers.len() == 1 {
+            match self.len_index(prefix.len()) {
+                Ok(index) => self.lens[index].1 += 1,
+                Err(index) => self.lens.insert(index, (prefix.len(), 1)),
+            }
+        }
         self.peers.entry(peer).or_default().push(prefix);
     }
 
@@ -152,10 +163,10 @@ impl Subscriptions {
             return;
         }
         self.prefixes.remove(prefix);
-        if let Some(lens) = self.lens.get_mut(&prefix.len()) {
-            *lens -= 1;
-            if *lens == 0 {
-                self.lens.remove(&prefix.len());
+        if let Ok(index) = self.len_index(prefix.len()) {
+            self.lens[index].1 -= 1;
+            if self.lens[index].1 == 0 {
+                self.lens.remove(index);
             }
         }
     }

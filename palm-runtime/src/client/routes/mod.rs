@@ -7,7 +7,7 @@
 
 mod walk;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -296,7 +296,7 @@ impl Routes {
     async fn open(
         &self,
         steps: &Steps,
-        addresses: BTreeSet<Address>,
+        addresses: Vec<Address>,
         limit: SearchLimit,
     ) -> Result<(), String> {
         let mut opened = Vec::new();

@@ -1,7 +1,5 @@
 //! [`walk`] decides which components run the last step of a call. No I/O.
 
-use std::collections::BTreeSet;
-
 use futures_core::future::BoxFuture;
 use futures_util::future::join_all;
 
@@ -17,8 +15,8 @@ pub(super) async fn walk<'a>(
     start: Address,
     names: &[&str],
     fetch: impl Fn(Address) -> BoxFuture<'a, Option<Descriptor>>,
-) -> Result<BTreeSet<Address>, String> {
-    let mut level = BTreeSet::from([start]);
+) -> Result<Vec<Address>, String> {
+    let mut level = vec![start];
     let mut before = names.first().copied().unwrap_or_default().to_owned();
     for (number, name) in names.iter().enumerate().skip(1) {
         let descriptors = join_all(level.iter().cloned().map(&fetch)).await;
@@ -39,18 +37,18 @@ pub(super) async fn walk<'a>(
         let next = followers(&answers, name);
         if next.is_empty() {
             let position = number + 1;
-            let others: BTreeSet<_> = answers
+            let followers = answers
                 .iter()
-                .flat_map(|(_, descriptor)| &descriptor.followers)
+                .flat_map(|(_, descriptor)| &descriptor.followers);
+            let mut others: Vec<_> = followers
                 .map(|follower| format!("`{}`", follower.name))
                 .take(MAX_SAME)
                 .collect();
+            others.sort_unstable();
+            others.dedup();
             let others = match others.is_empty() {
                 true => "nothing follows it".to_owned(),
-                false => {
-                    let others: Vec<_> = others.into_iter().collect();
-                    format!("only {} do", others.join(", "))
-                }
+                false => format!("only {} do", others.join(", ")),
             };
             return Err(format!(
                 "no component `{name}` follows `{before}` for step {position} ({others}): start it with `.follow(..)`; if it follows without a link, as a legacy peer does, name the last component by `.answered_by(..)` or `.sub_address(..)`"
@@ -62,14 +60,17 @@ pub(super) async fn walk<'a>(
     Ok(level)
 }
 
-/// Returns the addresses of the followers called `name` of these components.
-fn followers(components: &[(&Address, &Descriptor)], name: &str) -> BTreeSet<Address> {
-    let mut found = BTreeSet::new();
+/// Returns the addresses of the followers called `name` of these components, each once.
+fn followers(components: &[(&Address, &Descriptor)], name: &str) -> Vec<Address> {
+    let mut found = Vec::new();
     for (publisher, descriptor) in components {
         let followers = descriptor.followers.iter();
         for follower in followers.filter(|follower| follower.name == name) {
             if let Ok(address) = follower.db_address.parse::<Address>() {
-                found.insert(address.as_published_by(publisher));
+                let address = address.as_published_by(publisher);
+                if !found.contains(&address) {
+                    found.push(address);
+                }
             }
             if found.len() == MAX_SAME {
                 return found;
@@ -129,7 +130,10 @@ mod tests {
         let found = found.expect("it waits for nothing");
         match (found, expected) {
             (Ok(found), Ok(expected)) => {
-                assert_eq!(found, expected.iter().copied().map(address).collect());
+                assert_eq!(
+                    found,
+                    expected.iter().copied().map(address).collect::<Vec<_>>()
+                );
             }
             (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
             (found, _) => panic!("{found:?} instead of {expected:?}"),
@@ -213,7 +217,7 @@ mod tests {
         };
         let found = followers(&[(&publisher, &descriptor)], "b");
         let expected: Address = "tcp://10.0.0.1:7".parse().expect("an address");
-        assert_eq!(found, BTreeSet::from([expected]));
+        assert_eq!(found, [expected]);
         let many = Descriptor {
             followers: (1..100)
                 .map(|port| follower(&format!("tcp://10.0.0.1:{port}")))

@@ -1,9 +1,10 @@
 //! The connections of a socket, and which of them makes room for a new one. No I/O; time is an argument.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::id_map::IdMap;
 
 /// Silence after which a connection that has sent messages makes room for a new one.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
@@ -74,7 +75,7 @@ pub(super) struct Table<C> {
     evicts: Evicts,
     max_connections: usize,
     max_handshakes: usize,
-    connections: BTreeMap<u64, Arc<C>>,
+    connections: IdMap<Arc<C>>,
 }
 
 /// How a new connection is admitted.
@@ -92,7 +93,7 @@ impl<C: Connection> Table<C> {
             evicts,
             max_connections,
             max_handshakes,
-            connections: BTreeMap::new(),
+            connections: IdMap::default(),
         }
     }
 
@@ -125,11 +126,8 @@ impl<C: Connection> Table<C> {
             let heard = activity.heard.load(Ordering::Relaxed);
             let order = if stage == ACTIVE { heard } else { number };
             let candidate = (stage, order, number);
-            if stage == CONNECTED {
-                found = Some(candidate);
-                break;
-            }
             let is_kept = match self.evicts {
+                _ if stage == CONNECTED => false,
                 Evicts::Silent => {
                     stage == ACTIVE && heard.saturating_add(millis(MAX_SILENCE)) > millis(now)
                 }
