@@ -47,6 +47,7 @@ pub mod program;
 mod queue;
 mod signals;
 pub mod socket;
+mod spawn;
 mod stop;
 mod task_group;
 pub mod testing;

@@ -74,7 +74,7 @@ impl Connecting {
     pub(crate) async fn wait_for<T>(
         &self,
         future: impl Future<Output = T>,
-        unanswered: impl Fn() -> String,
+        unanswered: impl Fn() -> String + Sync,
     ) -> T {
         tokio::select! {
             biased;
@@ -82,13 +82,13 @@ impl Connecting {
                 self.is_over();
                 done
             }
-            never = self.explain(unanswered) => match never {},
+            never = self.explain(&unanswered) => match never {},
         }
     }
 
     /// Finds the cause of a wait that is longer than [`SHORT_WAIT`], and logs it whenever it changes. Never completes.
     /// Cancel safe.
-    pub(crate) async fn explain(&self, unanswered: impl Fn() -> String) -> Infallible {
+    pub(crate) async fn explain(&self, unanswered: &(dyn Fn() -> String + Sync)) -> Infallible {
         sleep(SHORT_WAIT).await;
         let _one = self.prober.lock().await;
         let mut pause = PROBE_INTERVAL.0;

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::page::PageBuilder;
 use super::store::{lifetime, sum};
 use super::{CacheError, ChangeLog, KeyValue, Page, PageLimits, Position, Swap};
+use crate::spawn::spawn_on;
 
 /// Keeps entries in memory, up to a limit in bytes. Default: 1 GiB. Clones share their entries.
 ///
@@ -99,7 +100,7 @@ impl MemoryStore {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let sweep = sweep(Arc::downgrade(&self.0), self.0.sooner.clone());
-            *sweeper = Some(AbortOnDropHandle::new(runtime.spawn(sweep)));
+            *sweeper = Some(AbortOnDropHandle::new(spawn_on(&runtime, sweep)));
         }
     }
 }

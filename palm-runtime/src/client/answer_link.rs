@@ -14,6 +14,7 @@ use crate::discovery::{Readiness, until_upstream_connected};
 use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
 use crate::link::{LinkOptions, Subscription};
 use crate::socket::{Address, Request, SocketOptions};
+use crate::spawn::spawn;
 use crate::task_group::TaskGroup;
 
 /// Opens the links of a client.
@@ -85,7 +86,7 @@ impl LinkFactory {
             ready_sender,
             last,
         );
-        let reader = tokio::spawn(TaskGroup::new([reader.boxed()]));
+        let reader = spawn(TaskGroup::new([reader.boxed()]));
         AnswerLink {
             link,
             reader: AbortOnDropHandle::new(reader),

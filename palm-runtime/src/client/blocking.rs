@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|source| SocketError::Runtime { source })?;
-        let client = runtime.block_on(builder.connect())?;
+        let client = wait_for(&runtime, builder.connect())?;
         Ok(Self {
             client,
             runtime: Arc::new(runtime),
@@ -90,7 +91,7 @@ impl Client {
         argument: impl Argument<S::Input>,
     ) -> Result<V, CallError> {
         let eval = self.client.eval(steps, argument).into_future();
-        self.runtime.block_on(eval)
+        wait_for(&self.runtime, eval)
     }
 
     /// Like [`eval`](Self::eval), with a timeout for this call.
@@ -105,7 +106,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<V, CallError> {
         let eval = self.client.eval(steps, argument).timeout(timeout);
-        self.runtime.block_on(eval.into_future())
+        wait_for(&self.runtime, eval.into_future())
     }
 
     /// Calls a function without waiting for an answer; see [`crate::Client::send`].
@@ -119,7 +120,7 @@ impl Client {
         steps: S,
         argument: impl Argument<S::Input>,
     ) -> Result<(), CallError> {
-        self.runtime.block_on(self.client.send(steps, argument))
+        wait_for(&self.runtime, self.client.send(steps, argument))
     }
 
     /// Calls a function, or several in sequence, with each of many arguments. Returns the answers as an iterator; see
@@ -141,7 +142,7 @@ impl Client {
 
     /// Closes the client and all of its clones; see [`crate::Client::close`].
     pub fn close(&self) {
-        self.runtime.block_on(self.client.close());
+        wait_for(&self.runtime, self.client.close());
     }
 
     /// Returns the value of `key` in the component's cache; see [`crate::Cache::get`].
@@ -150,7 +151,7 @@ impl Client {
     ///
     /// [`CacheError`] if the cache service does not answer.
     pub fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
-        self.runtime.block_on(self.client.get(key))
+        wait_for(&self.runtime, self.client.get(key))
     }
 
     /// Sets `key` in the component's cache; see [`crate::Cache::set`].
@@ -159,7 +160,7 @@ impl Client {
     ///
     /// [`CacheError`] if the cache service rejects the request or does not answer.
     pub fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
-        self.runtime.block_on(self.client.set(key, value))
+        wait_for(&self.runtime, self.client.set(key, value))
     }
 
     /// Deletes `key` from the component's cache; see [`crate::Cache::delete`].
@@ -168,7 +169,7 @@ impl Client {
     ///
     /// [`CacheError`] if the cache service rejects the request or does not answer.
     pub fn delete(&self, key: &str) -> Result<(), CacheError> {
-        self.runtime.block_on(self.client.delete(key))
+        wait_for(&self.runtime, self.client.delete(key))
     }
 
     /// Sets `key` in the component's cache with a time to live; see [`crate::Cache::set_for`].
@@ -182,7 +183,7 @@ impl Client {
         value: impl IntoPayload,
         ttl: Duration,
     ) -> Result<(), CacheError> {
-        self.runtime.block_on(self.client.set_for(key, value, ttl))
+        wait_for(&self.runtime, self.client.set_for(key, value, ttl))
     }
 
     /// Sets or deletes `key` in the component's cache if it has the expected value; see
@@ -198,7 +199,7 @@ impl Client {
         new: Option<Bytes>,
     ) -> Result<Swap, CacheError> {
         let swap = self.client.compare_and_set(key, expected, new);
-        self.runtime.block_on(swap)
+        wait_for(&self.runtime, swap)
     }
 
     /// Like [`compare_and_set`](Self::compare_and_set), with a time to live; see [`crate::Cache::compare_and_set_for`].
@@ -214,7 +215,7 @@ impl Client {
         ttl: Duration,
     ) -> Result<Swap, CacheError> {
         let swap = self.client.compare_and_set_for(key, expected, new, ttl);
-        self.runtime.block_on(swap)
+        wait_for(&self.runtime, swap)
     }
 
     /// Adds `amount` to a number in the component's cache and returns the sum; see [`crate::Cache::add`].
@@ -224,7 +225,7 @@ impl Client {
     /// [`CacheError`] if the value is not an integer, or if the cache service rejects or does not support the
     /// request, or does not answer.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
-        self.runtime.block_on(self.client.add(key, amount))
+        wait_for(&self.runtime, self.client.add(key, amount))
     }
 
     /// Returns the entries of the component's cache whose keys start with `prefix`; see [`crate::Cache::scan`].
@@ -238,7 +239,7 @@ impl Client {
     ///
     /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
-        self.runtime.block_on(self.client.delete_prefix(prefix))
+        wait_for(&self.runtime, self.client.delete_prefix(prefix))
     }
 
     /// Watches the keys that start with `prefix` for changes; see [`crate::Cache::watch`].
@@ -249,7 +250,7 @@ impl Client {
     ///
     /// [`CacheError`] if the cache service does not support the request or does not answer.
     pub fn watch(&self, prefix: &str) -> Result<Items<Change>, CacheError> {
-        let watch = self.runtime.block_on(self.client.watch(prefix))?;
+        let watch = wait_for(&self.runtime, self.client.watch(prefix))?;
         Ok(self.items(watch.boxed()))
     }
 
@@ -270,7 +271,7 @@ impl<T> Iterator for Items<T> {
     type Item = Result<T, CacheError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.runtime.block_on(self.stream.next())
+        wait_for(&self.runtime, self.stream.next())
     }
 }
 
@@ -312,6 +313,18 @@ impl<Value> Iterator for Job<'_, Value> {
     type Item = Result<Value, CallError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.runtime.block_on(self.job.next())
+        wait_for(&self.runtime, self.job.next())
     }
+}
+
+/// Waits for a future. The runtime sees one type of future, so its scheduler is compiled once, and not for each method.
+fn wait_for<T>(runtime: &Runtime, future: impl Future<Output = T>) -> T {
+    let mut output = None;
+    {
+        let future: Pin<&mut dyn Future<Output = ()>> = pin!(async {
+            output = Some(future.await);
+        });
+        runtime.block_on(future);
+    }
+    output.expect("the future has completed")
 }

@@ -34,6 +34,7 @@ use crate::link::{CLIENT, SUBSCRIBER};
 use crate::message::new_id;
 use crate::message::proto::Descriptor;
 use crate::socket::{Address, Push, SocketError, Subscribe, find_host};
+use crate::spawn::spawn;
 use crate::wait_cause::{Connecting, WaitCause};
 
 /// Cancelled calls that wait to be reported to the first component. Further ones run to their end.
@@ -235,7 +236,7 @@ impl ClientBuilder {
         }
         let (ready_sender, ready) = watch::channel(None);
         let reader = in_flight::read(subscribe, link_factory.answers.clone(), ready_sender);
-        let reader = AbortOnDropHandle::new(tokio::spawn(reader));
+        let reader = AbortOnDropHandle::new(spawn(reader));
         opened.tasks.push(reader);
         until_upstream_connected(ready).await;
         Ok(())
@@ -267,7 +268,7 @@ impl ClientBuilder {
         let cancel =
             cancel::send_cancellations(directory.request().clone(), known.clone(), cancelled);
         let cache = cache(self.options.timeout, session);
-        let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
+        let cancel = AbortOnDropHandle::new(spawn(cancel));
         let callee_wait_cause = Arc::<WaitCause>::default();
         let explain = wait_report::explain(
             answers.clone(),
@@ -275,7 +276,7 @@ impl ClientBuilder {
             self.server.clone(),
             callee_wait_cause.clone(),
         );
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(explain)));
+        tasks.push(AbortOnDropHandle::new(spawn(explain)));
         let source = path.answer_source;
         let routes = Routes::new(source, directory, &self.server, path.by_name, link_factory);
         Client(Arc::new(ClientState {

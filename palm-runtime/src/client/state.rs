@@ -21,6 +21,7 @@ use crate::cache::Cache;
 use crate::function::Steps;
 use crate::link::client::ResendPolicy;
 use crate::message::{FramePool, Headers};
+use crate::spawn::spawn_on;
 use crate::wait_cause::WaitCause;
 
 /// Limit on the wait for acknowledgements in [`Client::close`].
@@ -119,10 +120,11 @@ impl Drop for ClientState {
         let (done, closed) = std::sync::mpsc::channel::<()>();
         let has_threads = self.runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         let is_task = tokio::task::try_id().is_some();
-        self.runtime.spawn(async move {
+        let close = async move {
             open.close(transport, END_TIMEOUT).await;
             drop(done);
-        });
+        };
+        spawn_on(&self.runtime, close);
         if has_threads && !is_task {
             let _ = closed.recv_timeout(DROP_TIMEOUT);
         }

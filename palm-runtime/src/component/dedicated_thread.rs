@@ -2,6 +2,7 @@
 
 use std::io;
 
+use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::handle::ComponentHandle;
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 pub(super) async fn start_on(
     own_thread: bool,
     component: String,
-    start: impl Future<Output = Result<ComponentHandle>> + Send + 'static,
+    start: BoxFuture<'static, Result<ComponentHandle>>,
 ) -> Result<ComponentHandle> {
     if !own_thread {
         return start.await;

@@ -91,7 +91,7 @@ fn spawn(own_thread: bool, name: String, composing: Composing) -> StartFuture<Co
         let template = composing.await.map_err(Error::Start)?;
         template.spawn_here().await
     };
-    StartFuture::new(start_on(own_thread, name, start))
+    StartFuture::new(start_on(own_thread, name, Box::pin(start)))
 }
 
 impl<C: Shape, K: Kind> Builder<C, K> {

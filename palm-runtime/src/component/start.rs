@@ -79,7 +79,8 @@ impl ServerTemplate {
     /// No part runs if the future is dropped before it is ready.
     pub fn spawn(self) -> StartFuture<ComponentHandle> {
         let (own_thread, name) = (self.settings.own_thread, self.name.clone());
-        StartFuture::new(start_on(own_thread, name, self.spawn_here()))
+        let start = Box::pin(self.spawn_here());
+        StartFuture::new(start_on(own_thread, name, start))
     }
 
     /// Starts the component in the current runtime.

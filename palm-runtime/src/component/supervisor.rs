@@ -90,7 +90,7 @@ impl PartTasks {
                 self.spawn_shared();
             }
         } else {
-            self.tasks.spawn(part.in_current_span());
+            self.tasks.spawn(part.in_current_span().boxed());
         }
     }
 
@@ -98,7 +98,7 @@ impl PartTasks {
     pub(super) fn spawn_shared(&mut self) {
         if !self.shared.is_empty() {
             let group = TaskGroup::new(self.shared.drain(..));
-            self.tasks.spawn(group.in_current_span());
+            self.tasks.spawn(group.in_current_span().boxed());
         }
     }
 

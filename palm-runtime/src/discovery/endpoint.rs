@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use super::Directory;
 use crate::socket::{Address, AddressError, Peers};
+use crate::spawn::spawn;
 
 /// A value that can be used as an address: text or an [`Address`].
 pub trait IntoAddress {
@@ -121,10 +122,10 @@ impl Endpoint {
             // The socket reconnects to a static address by itself.
             return None;
         };
+        let moved = Box::new(moved);
         let follow = reconnect(directory.clone(), key, peers, current, moved);
-        Some(AbortOnDropHandle::new(tokio::spawn(
-            follow.in_current_span(),
-        )))
+        let follow = follow.in_current_span();
+        Some(AbortOnDropHandle::new(spawn(follow)))
     }
 }
 
@@ -133,7 +134,7 @@ async fn reconnect(
     key: &str,
     peers: Peers,
     mut current: Address,
-    moved: impl Fn(&Address),
+    moved: Box<dyn Fn(&Address) + Send>,
 ) {
     const POLL_INTERVAL: Duration = Duration::from_millis(500);
     loop {

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::header;
 use crate::message::proto::LinkHeader;
 use crate::socket::{Address, Dealer, Frames, SocketOptions};
+use crate::spawn::spawn;
 use crate::watchdog::{self, Watchdog};
 
 /// How late a link may be driven, unless its heartbeat interval is shorter.
@@ -196,7 +197,7 @@ async fn look_after_links(wake: &Notify) {
             } else {
                 next = next.min(watchdog::INTERVAL);
                 if !life.is_shown.swap(true, Ordering::AcqRel) {
-                    tokio::spawn(show(life));
+                    spawn(show(life));
                 }
             }
         }

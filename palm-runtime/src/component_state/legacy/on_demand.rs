@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use crate::failure::chain;
 use crate::socket::{Peers, ReservedPort, SocketOptions};
+use crate::spawn::spawn_on;
 
 /// The sockets of a component that are reserved and not bound yet.
 #[derive(Debug, Default)]
@@ -75,7 +76,7 @@ impl OnDemand {
     pub(crate) fn bind_soon(&self, key: &str) {
         if let Some(socket) = self.take(key) {
             let (runtime, span) = (socket.runtime.clone(), socket.span.clone());
-            runtime.spawn(socket.bind().instrument(span));
+            spawn_on(&runtime, socket.bind().instrument(span));
         }
     }
 }

@@ -666,7 +666,7 @@ impl LinkClient {
             } else {
                 tokio::select! {
                     changed = changed => changed,
-                    never = self.connecting.explain(unanswered) => match never {},
+                    never = self.connecting.explain(&unanswered) => match never {},
                 }
             };
             if changed.is_err() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -187,9 +188,9 @@ impl Core {
         Ok(())
     }
 
-    /// Runs a task of the socket.
+    /// Runs a task of the socket. It is boxed for the same reason as in [`spawn`](crate::spawn).
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(self.options.kill.track(task));
+        self.tasks.spawn(self.options.kill.track(task.boxed()));
     }
 
     /// Begins to close: connections send their queued messages and end.

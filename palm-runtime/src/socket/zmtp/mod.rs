@@ -44,6 +44,7 @@ use self::peer::lock;
 use super::kind::Kind;
 use super::subscriptions::{SubscriptionEvent, SubscriptionRequest, Subscriptions};
 use super::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
+use crate::spawn::spawn_on;
 
 /// Messages that the owner of a ROUTER takes at once.
 ///
@@ -67,10 +68,11 @@ impl Drop for Socket {
         if core.tasks.is_empty() {
             core.killed.cancel();
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+            let close = async move {
                 let _ = tokio::time::timeout(DROP_LINGER, core.tasks.wait()).await;
                 core.killed.cancel();
-            });
+            };
+            spawn_on(&runtime, close);
         } else {
             core.killed.cancel();
         }
