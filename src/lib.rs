@@ -19,7 +19,7 @@
 //! | authorise, limit, time or retry calls | [`middleware`]; chapter: [`guide::middleware`] |
 //! | use HTTP | with the feature `http`: `http`, `http_worker`; chapter: [`guide::http`] |
 //! | build a component from parts | [`ServerTemplate`], [`parts`], [`part`]; your own parts: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
-//! | test components | [`testing`]; chapter: [`guide::testing`] |
+//! | test components | with the feature `testing`: `testing`; chapter: [`guide::testing`] |
 //! | make a program of components | with the feature `main`: `main!`; chapter: [`guide::programs`] |
 //! | find the cause of an error | [`guide::errors`] |
 //! | write a peer in another language | [`guide::protocol`] |
@@ -251,6 +251,7 @@ pub use palm_runtime::{WithProgress, progress};
 /// # Ok(())
 /// # }
 /// ```
+#[cfg(feature = "testing")]
 pub use palm_runtime::testing;
 
 /// The items that most programs need: `use palm::prelude::*;`.

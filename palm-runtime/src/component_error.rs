@@ -62,7 +62,7 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The members of a [test cluster](crate::testing::Cluster) do not fit together.
+    /// The members of a test cluster (`palm::testing::Cluster`) do not fit together.
     #[error("cannot start `{component}`: {problem}")]
     Topology {
         /// The component's name.

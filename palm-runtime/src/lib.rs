@@ -50,6 +50,7 @@ pub mod socket;
 mod spawn;
 mod stop;
 mod task_group;
+#[cfg(feature = "testing")]
 pub mod testing;
 pub mod trace;
 mod type_map;

@@ -134,7 +134,11 @@ impl<C, K: Kind> Builder<C, K> {
         self.options.settings.store = Store::new(store);
         self
     }
+}
 
+/// What a cluster in a test asks and changes.
+#[cfg(feature = "testing")]
+impl<C, K: Kind> Builder<C, K> {
     /// Returns the current name.
     pub(crate) fn current_name(&self) -> &str {
         &self.options.name

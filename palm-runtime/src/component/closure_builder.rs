@@ -18,7 +18,7 @@ use crate::payload::FromPayload;
 ///
 /// Returned by [`Server::builder`], [`Pipeline::builder`], [`Sink::builder`] and [`Worker::builder`]. It is used like a
 /// type with a macro: [`bind`](Bind::bind), or [`connect`](Connect::connect) for a worker, returns its [`Builder`], and tests
-/// call it in a [`Direct`](crate::testing::Direct) or a [`Cluster`](crate::testing::Cluster).
+/// call it in a `palm::testing::Direct` or a `palm::testing::Cluster` (feature `testing`).
 ///
 /// Calls run concurrently, up to [`concurrency`](Builder::concurrency). State that methods share is captured by their
 /// closures. Each call has one result; for several results, `blocking` methods, `&mut self` and hooks, use a macro.

@@ -117,6 +117,7 @@ impl ComponentHandle {
     }
 
     /// Waits until the component is connected to all of its upstream components. Cancel safe.
+    #[cfg(any(feature = "main", feature = "testing"))]
     pub(crate) fn in_place(&self) -> impl Future<Output = ()> + Send + 'static {
         let state = self.state.clone();
         async move { state.streams.in_place().await }

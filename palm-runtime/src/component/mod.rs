@@ -34,12 +34,14 @@ pub use builder::{
     PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
 };
 pub use closure_builder::ClosureBuilder;
+#[cfg(feature = "testing")]
 pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
 pub use description::Description;
 pub use handle::ComponentHandle;
 #[cfg(feature = "main")]
 pub(crate) use handle::ComponentReadiness;
+#[cfg(feature = "testing")]
 pub(crate) use kind::Kind;
 pub use kind::{Pipeline, Server, Sink, Worker};
 #[cfg(any(feature = "serde", feature = "clap"))]

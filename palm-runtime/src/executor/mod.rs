@@ -17,6 +17,7 @@ mod emit;
 mod layered;
 mod result;
 mod run;
+#[cfg(any(feature = "http", feature = "testing"))]
 mod standalone;
 mod started_call;
 
@@ -25,6 +26,7 @@ pub(crate) use callable::Methods;
 pub use callable::{Call, Callable};
 pub(crate) use emit::ResultEmitter;
 pub(crate) use result::log_failure;
+#[cfg(any(feature = "http", feature = "testing"))]
 pub(crate) use standalone::standalone;
 
 use std::marker::PhantomData;
