@@ -107,12 +107,13 @@ impl LinkServer {
             Subscription::from_hello(hello).map_err(|reason| refusal(Kind::Protocol, reason))?;
         state.end_session_on(route, now);
         let name: Arc<str> = truncate_name(&hello.name).into();
-        let key = self.reserve_session(state, hello, hello_bytes, &following)?;
         // Publications that are retained for a lost subscriber are for the next one of its name.
-        let retained = match hello.role == WORKER {
-            true => VecDeque::new(),
-            false => state.take_retained_of(&name, &following),
+        let replaced = match hello.role == WORKER {
+            true => None,
+            false => state.replaced_session(&name, &following),
         };
+        let key = self.reserve_session(state, hello, hello_bytes, &following, replaced)?;
+        let retained = replaced.map_or_else(VecDeque::new, |key| state.take_retained_of(key));
         let predecessor = state.predecessor(&name, &following);
         // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
@@ -169,7 +170,7 @@ impl LinkServer {
     }
 
     /// Returns the key of a new session, for which the memory of its `hello` is reserved. At the limit of sessions, the
-    /// session of the peer that was lost first ends.
+    /// session of the peer that was lost first ends, unless the new session replaces one.
     ///
     /// # Errors
     ///
@@ -180,8 +181,10 @@ impl LinkServer {
         hello: &LinkHello,
         hello_bytes: usize,
         following: &Subscription,
+        replaced: Option<PeerKey>,
     ) -> Result<PeerKey, LinkRefusal> {
-        if state.peers.len() >= self.options.max_sessions && !state.evict() {
+        let others = state.peers.len() - usize::from(replaced.is_some());
+        if others >= self.options.max_sessions && !state.evict() {
             let limit = self.options.max_sessions;
             let reason = format!("the component has {limit} sessions, its limit");
             return Err(refusal(Kind::Crowded, reason));

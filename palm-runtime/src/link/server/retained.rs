@@ -71,26 +71,25 @@ impl ServerState {
         false
     }
 
-    /// Removes the lost subscriber of this name with the same topics, and returns its unacknowledged and retained
-    /// publications.
-    pub(super) fn take_retained_of(
-        &mut self,
-        name: &str,
-        following: &Subscription,
-    ) -> VecDeque<TaggedBatch> {
+    /// Returns the lost or disconnected session of a subscriber with this name and these topics, which its next session
+    /// replaces.
+    pub(super) fn replaced_session(&self, name: &str, following: &Subscription) -> Option<PeerKey> {
         if name.is_empty() || !following.is_retained() {
-            return VecDeque::new();
+            return None;
         }
-        let subscriptions = &self.subscriptions;
-        let heir = |peer: &&LinkPeer| {
+        let is_replaced = |peer: &&LinkPeer| {
             &*peer.name == name
-                && (!peer.is_alive() || peer.disconnected_at.is_some())
-                && subscriptions.has_subscription(peer.key, following)
+                && !peer.is_connected()
+                && self.subscriptions.has_subscription(peer.key, following)
         };
-        let Some(key) = self.peers.values().find(heir).map(|peer| peer.key) else {
+        self.peers.values().find(is_replaced).map(|peer| peer.key)
+    }
+
+    /// Removes a subscriber's session that is replaced, and returns its unacknowledged and retained publications.
+    pub(super) fn take_retained_of(&mut self, key: PeerKey) -> VecDeque<TaggedBatch> {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return VecDeque::new();
         };
-        let peer = self.peers.get_mut(&key).expect("the peer was found above");
         let mut items = peer.session.take_unacknowledged();
         items.extend(self.subscriptions.take_retained(peer.key));
         self.remove(key, SessionEnd::Replaced);

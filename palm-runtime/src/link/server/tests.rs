@@ -791,6 +791,22 @@ fn lost_session_is_evicted_for_a_new_one_at_the_limit() {
 }
 
 #[test]
+fn subscriber_that_returns_at_the_limit_of_sessions_receives_what_was_retained_for_it() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.kill_remote(0, false);
+    world.publish("news");
+    world.run(OPTIONS().idle_timeout + 2 * TICK);
+    world.publish("news");
+    world.limit_sessions(5);
+    // Its lost session is the only one that could make room.
+    world.restart_remote(0, false);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.remotes[0].received, ["news 1", "news 2"]);
+    assert_eq!(world.sessions(), 5);
+}
+
+#[test]
 fn client_whose_session_is_evicted_has_vanished() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
