@@ -363,7 +363,8 @@ pub struct Job {
     #[arg(short = '0', long)]
     pub null: bool,
     /// The form of the output. In JSON each line is an object with a result as `value`, or as `base64` if it is not text; a
-    /// failure is an `error`.
+    /// failure is an `error`. `input` is the number of the message from 0; the error that ends a
+    /// job has none.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
     #[command(flatten)]

@@ -398,7 +398,10 @@ fn lost_input_of_a_middle_step_fails_alone() {
         while let Some(answer) = soon("an answer", job.next()).await {
             match answer {
                 Ok(answer) => done.push(answer),
-                Err(CallError::Timeout { input, .. }) => lost.push(input),
+                Err(CallError::Timeout { input, .. }) => {
+                    assert_eq!(job.input(), input);
+                    lost.push(input);
+                }
                 Err(error) => panic!("{error}"),
             }
         }

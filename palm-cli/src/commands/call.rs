@@ -19,18 +19,21 @@ pub(super) async fn call(arguments: Call) -> Result<(), Failure> {
     client.close().await;
     match (&result, arguments.output) {
         (Ok(result), Output::Table) => write(result)?,
-        (_, Output::Json) => write(&json_line(&result))?,
+        (_, Output::Json) => write(&json_line(&result, None))?,
         (Err(_), Output::Table) => {}
     }
     result.map(|_| ()).map_err(Into::into)
 }
 
-/// Returns a result or a failure as a line.
-fn json_line(result: &Result<Bytes, CallError>) -> Vec<u8> {
-    let object = match result {
+/// Returns a result or a failure as a line, with the number of the message of a job.
+fn json_line(result: &Result<Bytes, CallError>, input: Option<u64>) -> Vec<u8> {
+    let mut object = match result {
         Ok(result) => Value::Object(json::payload(result)),
         Err(error) => json::failure(error),
     };
+    if let Some(input) = input {
+        object["input"] = input.into();
+    }
     format!("{object}\n").into_bytes()
 }
 
@@ -84,8 +87,8 @@ pub(super) async fn job(arguments: Job) -> Result<(), Failure> {
     let job = client.job_stream(&arguments.steps, messages);
     // A bar between results on the same terminal would be unreadable.
     let received = match io::stdout().is_terminal() {
-        true => receive(job, form).await,
-        false => receive(palm::progress(job), form).await,
+        true => receive(job, palm::Job::input, form).await,
+        false => receive(palm::progress(job), |it| it.job().input(), form).await,
     };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close()).await;
     received?;
@@ -104,9 +107,11 @@ enum Form {
     Json,
 }
 
-/// Writes each result. Reports each failure, and goes on.
-async fn receive(
-    mut results: impl Stream<Item = Result<Bytes, CallError>> + Unpin,
+/// Writes each result. Reports each failure, and goes on. `input_of` returns the number of the message that the last item
+/// belongs to.
+async fn receive<S: Stream<Item = Result<Bytes, CallError>> + Unpin>(
+    mut results: S,
+    input_of: impl Fn(&S) -> Option<u64>,
     form: Form,
 ) -> Result<(), Failure> {
     let (mut answers, mut failed) = (0, 0);
@@ -125,7 +130,7 @@ async fn receive(
         };
         failed += u64::from(next.is_err());
         match (next, form) {
-            (next, Form::Json) => output.write_all(&json_line(&next))?,
+            (next, Form::Json) => output.write_all(&json_line(&next, input_of(&results)))?,
             (Ok(result), Form::Delimited(delimiter)) => {
                 output.write_all(&result)?;
                 output.write_all(&[delimiter])?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use palm::prelude::*;
 use palm::testing::Cluster;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
@@ -139,6 +139,11 @@ fn job_writes_a_line_for_each_result_and_counts_failures() {
             .iter()
             .filter(|it| it["error"]["function"] == "text.double");
         assert_eq!((objects.len(), failures.count()), (3, 1), "{stdout}");
+        for object in &objects {
+            let expected = [json!("aa"), Value::Null, json!("bb")];
+            let input = object["input"].as_u64().unwrap() as usize;
+            assert_eq!(object["value"], expected[input], "{stdout}");
+        }
         let null = ["job", "text.double", "--null", "-a", &address];
         assert_eq!(succeed(&null, b"a\nb").await, "a\nba\nb\0");
         cluster.shutdown().await.unwrap();

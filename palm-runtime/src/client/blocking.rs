@@ -302,6 +302,11 @@ impl<Value> Job<'_, Value> {
         self
     }
 
+    /// Returns the number of the argument that the last answer or failure belongs to; see [`crate::Job::input`].
+    pub fn input(&self) -> Option<u64> {
+        self.job.input()
+    }
+
     /// Sets how long to wait for the next answer; see [`crate::Job::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.job = self.job.timeout(timeout);

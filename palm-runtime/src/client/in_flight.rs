@@ -96,7 +96,7 @@ impl IncomingAnswer {
     }
 
     /// Counts the result. Returns what a job receives for it, or `None` for a duplicate.
-    fn into_job_delivery(self, inputs: &mut CompletionTracker) -> Option<Delivery> {
+    fn into_job_delivery(self, inputs: &mut CompletionTracker) -> Option<JobDelivery> {
         let kind = self.kind();
         match self.share {
             Some(share) => match inputs.record(share, kind) {
@@ -106,7 +106,10 @@ impl IncomingAnswer {
             None if self.is_remainder => return None,
             None => inputs.answers += 1,
         }
-        Some((!self.is_remainder).then_some(self.result))
+        Some((!self.is_remainder).then_some(JobAnswer {
+            input: self.share.map(|share| share.input),
+            result: self.result,
+        }))
     }
 
     /// Returns what a single call receives, if this result ends the call.
@@ -119,8 +122,20 @@ impl IncomingAnswer {
     }
 }
 
-/// An answer, or `None` if an input or a call completed without a further answer.
+/// The answer to a single call, or `None` if it completed without one.
 pub(super) type Delivery = Option<AnswerResult>;
+
+/// An answer to an input of a job.
+#[derive(Debug)]
+pub(super) struct JobAnswer {
+    /// The number of the input; `None` if the job does not track its inputs, or a component on the way did not pass the
+    /// number on.
+    pub(super) input: Option<u64>,
+    pub(super) result: AnswerResult,
+}
+
+/// An answer, or `None` if an input completed without a further answer.
+pub(super) type JobDelivery = Option<JobAnswer>;
 
 /// The receiver of the answers for one topic.
 #[derive(Debug)]
@@ -129,17 +144,17 @@ pub(super) enum PendingCall {
     Single(oneshot::Sender<Delivery>, Option<IncompleteInput>),
     /// A job: its queue, the number of answers received, and the state of its inputs.
     Job(
-        queue::Sender<Delivery>,
+        queue::Sender<JobDelivery>,
         Arc<AtomicU64>,
         Arc<Mutex<CompletionTracker>>,
     ),
 }
 
-impl Queued for Delivery {
+impl Queued for JobDelivery {
     const HAS_FLOWS: bool = false;
 
     fn usage(&self) -> Usage {
-        let bytes = match self {
+        let bytes = match self.as_ref().map(|answer| &answer.result) {
             Some(Ok(payload)) => payload.len(),
             Some(Err(error)) => match &**error {
                 CallError::Remote(error) => error.message.len(),
@@ -171,13 +186,13 @@ pub(super) struct InFlightCalls {
 
 /// The queue of a job's answers.
 struct JobQueue {
-    queue: queue::Sender<Delivery>,
+    queue: queue::Sender<JobDelivery>,
     received: Arc<AtomicU64>,
 }
 
 impl JobQueue {
     /// Queues answers for the job. Waits while its queue is full.
-    async fn deliver(&self, deliveries: &mut Vec<Delivery>) {
+    async fn deliver(&self, deliveries: &mut Vec<JobDelivery>) {
         let count = deliveries.iter().flatten().count() as u64;
         self.received.fetch_add(count, Ordering::Relaxed);
         // A closed queue means that the job has ended.
@@ -336,7 +351,7 @@ impl InFlightCalls {
         &self,
         batches: &mut impl Iterator<Item = AnswerBatch>,
         ready: &mut Vec<(oneshot::Sender<Delivery>, Delivery)>,
-    ) -> Option<(JobQueue, Vec<Delivery>)> {
+    ) -> Option<(JobQueue, Vec<JobDelivery>)> {
         let mut pending = self.lock();
         while ready.len() < LOCKED_ANSWERS {
             let AnswerBatch { number, answers } = batches.next()?;

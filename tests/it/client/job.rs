@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::poll_immediate;
 use futures_util::stream;
-use palm::CallError;
 use palm::prelude::*;
+use palm::testing::Cluster;
+use palm::{CallError, Worker};
 use tokio::time::Instant;
 
 use super::super::setup::{eventually, paused, settle, soon};
@@ -31,6 +32,53 @@ fn job_receives_answers_while_it_sends() {
             assert_eq!(answer, number.to_string());
             answered.send(number + 1).unwrap();
         }
+    });
+}
+
+#[test]
+fn job_names_the_argument_of_each_answer_and_failure() {
+    paused(async {
+        let worker = Worker::builder("numbers").method("later", |number: String| async move {
+            let number: u64 = number.parse().unwrap();
+            tokio::time::sleep(Duration::from_secs(10 - number)).await;
+            (number != 3)
+                .then(|| number.to_string())
+                .ok_or("three fails")
+        });
+        let cluster = Cluster::new().inproc().master(Master::new("numbers"));
+        let cluster = cluster.worker_with(worker, |builder| builder.concurrency(10));
+        let cluster = cluster.start().await.unwrap();
+        let client = cluster.client().await.unwrap();
+        let mut job = client.job("numbers.later", numbers(0..10));
+        assert_eq!(job.input(), None);
+        let mut order = Vec::new();
+        while let Some(answer) = soon("an answer", job.next()).await {
+            let input = job.input().unwrap();
+            match answer {
+                Ok(number) => assert_eq!(number, input.to_string()),
+                Err(error) => assert_eq!(input, 3, "{error}"),
+            }
+            order.push(input);
+            // A receive that is dropped before an answer arrives changes nothing.
+            if order.len() < 10 {
+                assert!(poll_immediate(job.next()).await.is_none());
+                assert_eq!(job.input(), Some(input));
+            }
+        }
+        assert_eq!(order, (0..10).rev().collect::<Vec<_>>());
+        assert_eq!(job.input(), None);
+        cluster.shutdown().await.unwrap();
+
+        let (_handle, _, client) = server_and_client().await;
+        let mut job = client.job(Server::THRICE, ["x", "y"]);
+        let mut inputs = Vec::new();
+        while job.next().await.is_some() {
+            inputs.extend(job.input());
+        }
+        assert_eq!(inputs, [0, 0, 0, 1, 1, 1]);
+        let mut job = client.job("server.later", ["x"]).expect_answers(1);
+        assert_eq!(job.next().await.unwrap().unwrap(), "x");
+        assert_eq!(job.input(), None);
     });
 }
 

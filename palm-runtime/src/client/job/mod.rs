@@ -36,7 +36,7 @@ use self::timer::LazyTimer;
 use self::window::SendWindow;
 use crate::call_slots::{self, Deadlock};
 use crate::client::completion::CompletionTracker;
-use crate::client::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
+use crate::client::in_flight::{CallTopic, JobAnswer, JobDelivery, PendingCall, lock};
 use crate::client::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Argument, IntoSteps, Steps};
@@ -109,6 +109,8 @@ pub struct Job<'a, Value = Bytes> {
     /// Ends with the job.
     _span: JobSpan,
     idle: LazyTimer,
+    /// The number of the input to which the last answer or failure belongs.
+    input: Option<u64>,
     /// Inputs that were abandoned and are not reported yet.
     lost: std::vec::IntoIter<u64>,
     /// Inputs that had completed when inputs were last abandoned.
@@ -125,8 +127,8 @@ pub struct Job<'a, Value = Bytes> {
 
 /// Received answers.
 struct AnswerBuffer {
-    queue: Receiver<Delivery>,
-    batch: std::vec::IntoIter<Delivery>,
+    queue: Receiver<JobDelivery>,
+    batch: std::vec::IntoIter<JobDelivery>,
 }
 
 /// How far a job is.
@@ -211,6 +213,7 @@ impl<'a, Value> Job<'a, Value> {
             trace,
             _span: span,
             idle: LazyTimer::default(),
+            input: None,
             lost: Vec::new().into_iter(),
             completed: 0,
             progress: true,
@@ -272,6 +275,30 @@ impl<'a, Value> Job<'a, Value> {
         self.window.sent
     }
 
+    /// Returns the number of the argument that the last answer or failure belongs to, from 0.
+    ///
+    /// `None` before the first answer and once the job has ended, at an error that ends it, with
+    /// [`expect_answers`](Self::expect_answers), and if a legacy component on the way did not pass the number on.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: palm::Client, images: Vec<Vec<u8>>) -> palm::Result<()> {
+    /// let mut thumbnails = vec![None; images.len()];
+    /// let mut job = client.job("images.thumbnail", images);
+    /// while let Some(thumbnail) = job.next().await {
+    ///     let thumbnail = thumbnail?;
+    ///     if let Some(number) = job.input() {
+    ///         thumbnails[number as usize] = Some(thumbnail);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn input(&self) -> Option<u64> {
+        self.input
+    }
+
     /// Returns how far the job is.
     pub fn progress(&self) -> Progress {
         let (done, failed) = if self.is_tracked() {
@@ -305,7 +332,7 @@ impl<'a, Value> Job<'a, Value> {
         self.payloads.is_none() && self.sending.is_none() && self.batches.is_empty()
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<JobDelivery>> {
         let mut batch = Vec::new();
         let count = {
             let receive = std::pin::pin!(self.answers.queue.recv_many(&mut batch, BATCH));
@@ -318,7 +345,9 @@ impl<'a, Value> Job<'a, Value> {
         Poll::Ready(self.answers.batch.next())
     }
 
-    fn take(&mut self, payload: AnswerResult) -> Result<Value, CallError> {
+    fn take(&mut self, answer: JobAnswer) -> Result<Value, CallError> {
+        let payload = answer.result;
+        self.input = answer.input;
         self.window.taken += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
@@ -345,6 +374,7 @@ impl<'a, Value> Job<'a, Value> {
     }
 
     fn end(&mut self) {
+        self.input = None;
         self.steps = None;
         self.payloads = None;
         self.sending = None;
@@ -380,6 +410,7 @@ impl<'a, Value> Job<'a, Value> {
     /// Returns a timeout for the next input whose answer is no longer awaited.
     fn next_lost(&mut self) -> Option<CallError> {
         let input = self.lost.next()?;
+        self.input = Some(input);
         self.progress = true;
         Some(CallError::Timeout {
             function: self.called(),
@@ -432,10 +463,12 @@ impl<Value> Stream for Job<'_, Value> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let job = self.get_mut();
+        let last = job.input.take();
         if let Poll::Ready(answer) = job.poll_answered(context) {
             job.slot_loan.end();
             return Poll::Ready(answer);
         }
+        job.input = last;
         let steps = job.steps.as_ref();
         let callee = steps.and_then(|steps| steps.iter().next());
         match job.slot_loan.begin(callee.map_or("", |step| step.server)) {
@@ -456,7 +489,7 @@ impl<Value> Job<'_, Value> {
     fn poll_next_answer(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Result<AnswerResult, CallError>> {
+    ) -> Poll<Result<JobAnswer, CallError>> {
         while let Poll::Ready(answer) = self.poll_answer(context) {
             let Some(answer) = answer else {
                 return Poll::Ready(Err(CallError::Closed));
