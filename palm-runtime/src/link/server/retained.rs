@@ -42,16 +42,24 @@ impl ServerState {
         name: &str,
         following: &Subscription,
     ) -> Option<(PeerKey, u64)> {
-        if name.is_empty() || !following.is_retained() {
-            return None;
-        }
-        let same = self.peers.values().filter(|peer| {
-            &*peer.name == name
-                && peer.is_alive()
-                && self.subscriptions.has_subscription(peer.key, following)
-        });
-        let last = same.max_by_key(|peer| peer.key)?;
+        let sessions = self.sessions_of(name, following);
+        let alive = sessions.filter(|peer| peer.is_alive());
+        let last = alive.max_by_key(|peer| peer.key)?;
         Some((last.key, last.session.next_number()))
+    }
+
+    /// Returns the sessions of subscribers with this name and these topics. There are none if publications are not
+    /// retained for such a subscriber.
+    fn sessions_of<'a>(
+        &'a self,
+        name: &'a str,
+        following: &'a Subscription,
+    ) -> impl Iterator<Item = &'a LinkPeer> {
+        let may_return = !name.is_empty() && following.is_retained();
+        let peers = may_return.then(|| self.peers.values());
+        peers.into_iter().flatten().filter(move |peer| {
+            &*peer.name == name && self.subscriptions.has_subscription(peer.key, following)
+        })
     }
 
     /// Retains the publications for a subscriber that has left, until its session expires. Returns `false` for other
@@ -74,15 +82,10 @@ impl ServerState {
     /// Returns the lost or disconnected session of a subscriber with this name and these topics, which its next session
     /// replaces.
     pub(super) fn replaced_session(&self, name: &str, following: &Subscription) -> Option<PeerKey> {
-        if name.is_empty() || !following.is_retained() {
-            return None;
-        }
-        let is_replaced = |peer: &&LinkPeer| {
-            &*peer.name == name
-                && !peer.is_connected()
-                && self.subscriptions.has_subscription(peer.key, following)
-        };
-        self.peers.values().find(is_replaced).map(|peer| peer.key)
+        let mut sessions = self.sessions_of(name, following);
+        sessions
+            .find(|peer| !peer.is_connected())
+            .map(|peer| peer.key)
     }
 
     /// Removes a subscriber's session that is replaced, and returns its unacknowledged and retained publications.
