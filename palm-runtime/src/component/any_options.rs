@@ -1,6 +1,7 @@
 //! [`AnyOptions`]: the options of a component of any kind and type, and the default name of a worker.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::settings::Settings;
 use crate::call_service::Layers;
@@ -110,21 +111,13 @@ impl std::fmt::Display for StreamSource {
 /// Returns the default name of a worker: its prefix (a type), host and process id, and a number for later workers of the
 /// same prefix and process. Names are for logs; a worker is identified by its session.
 pub(super) fn worker_name(prefix: &str) -> String {
-    static NAMES: Mutex<Vec<(String, u64)>> = Mutex::new(Vec::new());
+    static NAMES: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
     let prefix = prefix.split('<').next().unwrap_or(prefix);
     let (host, process) = (host_name(), std::process::id());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    let number = match names.iter_mut().find(|(known, _)| known == prefix) {
-        Some((_, count)) => {
-            *count += 1;
-            *count
-        }
-        None => {
-            names.push((prefix.to_owned(), 1));
-            1
-        }
-    };
-    match number {
+    let count = names.entry(prefix.to_owned()).or_default();
+    *count += 1;
+    match *count {
         1 => format!("{prefix}@{host}:{process}"),
         number => format!("{prefix}@{host}:{process}/{number}"),
     }
