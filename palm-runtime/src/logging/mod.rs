@@ -15,9 +15,9 @@
 //! With `PALM_LOG_FORMAT=json` each line is an object of JSON, for programs:
 //!
 //! ```json
-//! {"component":"images","fields":{"function":"resize","stage":0},"instance":"9f2c64e0b1d7a853","level":"ERROR",
-//!  "message":"`resize` failed: no such file","target":"my_crate::images",
-//!  "call_id":"6f1c…/17","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","time":"2026-11-28T18:30:00.123Z"}
+//! {"time":"2026-11-28T18:30:00.123Z","level":"ERROR","target":"my_crate::images",
+//!  "message":"`resize` failed: no such file","call_id":"6f1c…/17","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736",
+//!  "component":"images","instance":"9f2c64e0b1d7a853","fields":{"function":"resize","stage":0}}
 //! ```
 //!
 //! `component` and `instance`, which identifies the run of the component, are missing outside of components, and
@@ -26,13 +26,14 @@
 //!
 //! The variables do not apply to a component with its own level ([`log_level`](crate::component::Builder::log_level)).
 
+mod json;
+
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
 use humantime::format_rfc3339_millis;
-use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
@@ -283,13 +284,22 @@ where
     fn format_event(
         &self,
         context: &FmtContext<'_, S, N>,
-        writer: Writer<'_>,
+        mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        match self {
-            Self::Text => LineFormat.format_event(context, writer, event),
-            Self::Json => JsonFormat.format_event(context, writer, event),
+        let component = context.lookup_current().and_then(component_of);
+        if *self == Self::Json {
+            return json::write_event(writer, event, component);
         }
+        let metadata = event.metadata();
+        let name = component
+            .as_ref()
+            .map_or(metadata.target(), |component| &component.name);
+        write!(writer, "{} - {name} - {} - ", now(), metadata.level())?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
     }
 }
 
@@ -298,119 +308,11 @@ fn now() -> impl fmt::Display {
     format_rfc3339_millis(clock::wall().max(UNIX_EPOCH))
 }
 
-/// Formats an event as an object of JSON.
-struct JsonFormat;
-
-impl<S, N> FormatEvent<S, N> for JsonFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let time = now().to_string();
-        let mut fields = JsonFields::default();
-        event.record(&mut fields);
-        let JsonFields(mut fields) = fields;
-        let mut object = Map::new();
-        object.insert("time".to_owned(), time.into());
-        object.insert("level".to_owned(), event.metadata().level().as_str().into());
-        object.insert("target".to_owned(), event.metadata().target().into());
-        for name in ["message", "call_id", "trace_id"] {
-            object.extend(fields.remove_entry(name));
-        }
-        // An event may be about another call.
-        if let Some(call) = CurrentCall::current()
-            && !object.contains_key("call_id")
-        {
-            let call_id = (!call.call_id.is_empty()).then(|| call.call_id.to_string());
-            let ids = [("call_id", call_id), ("trace_id", call.trace_id.clone())];
-            let ids = ids.into_iter().filter_map(|(name, id)| Some((name, id?)));
-            object.extend(ids.map(|(name, id)| (name.to_owned(), id.into())));
-        }
-        let component = context.lookup_current().and_then(component_of);
-        if let Some(component) = component {
-            object.insert("component".to_owned(), component.name.into());
-            let instance = component.instance.into_iter();
-            object.extend(instance.map(|it| ("instance".to_owned(), it.into())));
-        }
-        if !fields.is_empty() {
-            object.insert("fields".to_owned(), fields.into());
-        }
-        writeln!(writer, "{}", Value::Object(object))
-    }
-}
-
-/// The fields of an event as values of JSON.
-#[derive(Default)]
-struct JsonFields(Map<String, Value>);
-
-impl JsonFields {
-    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
-}
-
-impl Visit for JsonFields {
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.insert(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.insert(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.insert(field, value);
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.insert(field, value);
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.insert(field, value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.insert(field, format!("{value:?}"));
-    }
-}
-
-/// Formats an event as `time - name - LEVEL - text`.
-struct LineFormat;
-
-impl<S, N> FormatEvent<S, N> for LineFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        write!(writer, "{}", now())?;
-        match context.lookup_current().and_then(component_of) {
-            Some(component) => write!(writer, " - {} - ", component.name)?,
-            None => write!(writer, " - {} - ", event.metadata().target())?,
-        }
-        write!(writer, "{} - ", event.metadata().level())?;
-        context
-            .field_format()
-            .format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -536,7 +438,8 @@ mod tests {
                     "a \"line\"\n"
                 );
             });
-            tracing::info!(share = 0.5, is_done = true, "outside");
+            let lost = f64::NAN;
+            tracing::info!(share = 0.5, least = 1e-300, lost, is_done = true, "outside");
         });
         assert_eq!(lines.len(), 2, "{lines:#?}");
         let objects = lines
@@ -558,7 +461,7 @@ mod tests {
         assert_eq!(objects[0], expected);
         let expected = serde_json::json!({
             "level": "INFO", "target": target, "message": "outside",
-            "fields": { "share": 0.5, "is_done": true },
+            "fields": { "share": 0.5, "least": 1e-300, "lost": null, "is_done": true },
         });
         assert_eq!(objects[1], expected);
     }
@@ -576,6 +479,7 @@ mod tests {
             CurrentCall::enter(Some(&call), || {
                 tracing::info!("in a method");
                 tracing::warn!(call_id = "b/1", "about another call");
+                tracing::warn!(trace_id = "c", "in another trace");
             });
             tracing::info!("afterwards");
         });
@@ -587,6 +491,7 @@ mod tests {
         let expected = [
             [Some("a/7".to_owned()), trace_id],
             [Some("b/1".to_owned()), None],
+            [Some("a/7".to_owned()), Some("c".to_owned())],
             [None, None],
         ];
         assert_eq!(ids.collect::<Vec<_>>(), expected);
