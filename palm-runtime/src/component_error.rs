@@ -28,6 +28,7 @@ pub enum StartError {
     /// - a [`WorkerPushService`](crate::parts::WorkerPushService) without a
     ///   [`WorkerPullService`](crate::parts::WorkerPullService).
     #[error("cannot start `{component}`")]
+    #[non_exhaustive]
     Configuration {
         /// The component's name.
         component: String,
@@ -36,6 +37,7 @@ pub enum StartError {
     },
     /// A part could not be opened.
     #[error("cannot start `{component}`: its part `{part}` cannot be opened")]
+    #[non_exhaustive]
     Open {
         /// The component's name.
         component: String,
@@ -46,6 +48,7 @@ pub enum StartError {
     },
     /// Other hosts could reach an address that the component binds, and the network is not trusted.
     #[error("cannot start `{component}`: other hosts could reach its `{option}`")]
+    #[non_exhaustive]
     Exposed {
         /// The component's name.
         component: String,
@@ -56,6 +59,7 @@ pub enum StartError {
     },
     /// The component's own thread could not be started.
     #[error("cannot start `{component}`: its own thread cannot be started")]
+    #[non_exhaustive]
     Thread {
         /// The component's name.
         component: String,
@@ -64,6 +68,7 @@ pub enum StartError {
     },
     /// The members of a test cluster (`palm::testing::Cluster`) do not fit together.
     #[error("cannot start `{component}`: {problem}")]
+    #[non_exhaustive]
     Topology {
         /// The component's name.
         component: String,
@@ -72,6 +77,7 @@ pub enum StartError {
     },
     /// The `db_address` is malformed or cannot be used.
     #[error("cannot start `{component}`")]
+    #[non_exhaustive]
     Address {
         /// The component's name.
         component: String,
@@ -80,6 +86,7 @@ pub enum StartError {
     },
     /// A component of a test cluster did not connect to its upstream components in time.
     #[error("`{component}` did not connect to its upstream components within {waited:?}")]
+    #[non_exhaustive]
     Unconnected {
         /// The component's name.
         component: String,
@@ -94,6 +101,7 @@ pub enum StartError {
 pub enum RunError {
     /// A part failed.
     #[error("`{component}` stopped: its part `{part}` failed")]
+    #[non_exhaustive]
     Part {
         /// The component's name.
         component: String,
@@ -106,6 +114,7 @@ pub enum RunError {
     ///
     /// A worker has returned its remaining tasks to its master; clients send their calls again.
     #[error("`{component}` did not drain within {limit:?}: {parts} did not end")]
+    #[non_exhaustive]
     Drain {
         /// The component's name.
         component: String,

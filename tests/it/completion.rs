@@ -455,7 +455,7 @@ fn job_is_rejected_before_it_sends_if_an_unregistered_worker_may_run_its_functio
             loop {
                 let mut job = client.job("arch.elsewhere", ["x"; 100]);
                 match job.next().await {
-                    Some(Err(CallError::Completion { function })) => {
+                    Some(Err(CallError::Completion { function, .. })) => {
                         assert_eq!((&*function, job.sent()), ("arch.elsewhere", 0));
                         return;
                     }

@@ -152,7 +152,7 @@ fn mistakes_in_settings_are_listed_and_nothing_is_changed() {
             ("concurrency", "2"),
         ];
         let error = operator.configure(changes).await.unwrap_err();
-        let OperatorError::Settings { mistakes } = &error else {
+        let OperatorError::Settings { mistakes, .. } = &error else {
             panic!("{error:?}");
         };
         // A master runs no calls.
@@ -289,7 +289,10 @@ fn worker_is_drained_through_its_master_which_shows_it() {
         let operator = operator(master.db_address()).await;
         let unknown = Operator::connect(master.db_address()).await.unwrap();
         let error = unknown.worker("third").drain().await.unwrap_err();
-        let OperatorError::Worker { failure, reason } = &error else {
+        let OperatorError::Worker {
+            failure, reason, ..
+        } = &error
+        else {
             panic!("{error:?}");
         };
         assert_eq!(*failure, WorkerFailure::Unknown);

@@ -79,11 +79,11 @@ fn soak_finds_lost_repeated_wrong_and_failed_answers() {
         let cases: [(&str, IsExpected); 4] = [
             (
                 "uneven.loses",
-                |it| matches!(it, SoakFailure::Unanswered { call } if call % 100 == 77),
+                |it| matches!(it, SoakFailure::Unanswered { call, .. } if call % 100 == 77),
             ),
             (
                 "uneven.repeats",
-                |it| matches!(it, SoakFailure::Repeated { answer } if answer.ends_with(b"77")),
+                |it| matches!(it, SoakFailure::Repeated { answer, .. } if answer.ends_with(b"77")),
             ),
             ("uneven.confuses", |it| {
                 matches!(

@@ -524,7 +524,10 @@ async fn undrained(master: &ComponentHandle, name: &str) -> (WorkerFailure, Stri
     let operator = Operator::connect(master.db_address()).await.unwrap();
     let operator = operator.worker(name);
     let error = soon("the error", operator.drain()).await.unwrap_err();
-    let OperatorError::Worker { failure, reason } = error else {
+    let OperatorError::Worker {
+        failure, reason, ..
+    } = error
+    else {
         panic!("{error:?}");
     };
     (failure, reason)

@@ -21,6 +21,7 @@ pub enum StepError {
     Empty,
     /// The stage is negative, or not less than the number of steps.
     #[error("stage {stage} is not one of the {steps} steps of `{function}`")]
+    #[non_exhaustive]
     OutOfRange {
         /// The stage of the message.
         stage: i64,
@@ -31,6 +32,7 @@ pub enum StepError {
     },
     /// A step is not of the form `server.function`.
     #[error("`{step}` is not of the form `server.function`")]
+    #[non_exhaustive]
     Form {
         /// The malformed step.
         step: String,

@@ -31,6 +31,7 @@ pub enum DecodeError {
     Malformed(#[from] WireFormatError),
     /// A known field has the wrong wire type.
     #[error("field {field} has wire type {wire_type}")]
+    #[non_exhaustive]
     WireType {
         /// The number of the field.
         field: u32,
@@ -39,6 +40,7 @@ pub enum DecodeError {
     },
     /// A field announces more bytes than are left.
     #[error("field {field} announces {announced} bytes, {left} are left")]
+    #[non_exhaustive]
     Truncated {
         /// The number of the field.
         field: u32,
@@ -49,6 +51,7 @@ pub enum DecodeError {
     },
     /// A text field is not UTF-8.
     #[error("field {field} is not UTF-8")]
+    #[non_exhaustive]
     NotUtf8 {
         /// The number of the field.
         field: u32,

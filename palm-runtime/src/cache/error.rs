@@ -105,6 +105,7 @@ pub enum OpenStoreError {
     /// Another process, or this one, has the file open. To share a store between components, open it once and clone
     /// it.
     #[error("the cache file `{path}` is already open")]
+    #[non_exhaustive]
     InUse {
         /// The file.
         path: String,
@@ -114,12 +115,14 @@ pub enum OpenStoreError {
         "the cache file `{path}` is empty: it was truncated, or another program has created it; remove it to \
          begin with an empty cache"
     )]
+    #[non_exhaustive]
     Empty {
         /// The file.
         path: String,
     },
     /// The file is not a cache file. It is not changed.
     #[error("`{path}` is not a cache file but {found}: give the path of another file")]
+    #[non_exhaustive]
     Foreign {
         /// The file.
         path: String,
@@ -130,6 +133,7 @@ pub enum OpenStoreError {
     #[error(
         "{place} did not answer within {waited:?}: check that it runs and that the address is right"
     )]
+    #[non_exhaustive]
     Timeout {
         /// The server and its address.
         place: String,
@@ -138,6 +142,7 @@ pub enum OpenStoreError {
     },
     /// The file has a format that this version of palm cannot read.
     #[error("the cache file `{path}` has the format {found}, this version reads {expected}")]
+    #[non_exhaustive]
     Format {
         /// The file.
         path: String,
@@ -148,6 +153,7 @@ pub enum OpenStoreError {
     },
     /// The file cannot be opened, or the server cannot be reached.
     #[error("the store at `{place}` cannot be opened")]
+    #[non_exhaustive]
     Open {
         /// The path of the file, or the address of the server.
         place: String,

@@ -17,6 +17,7 @@ pub enum ConnectError {
     Socket(#[from] SocketError),
     /// The component at `db_address` did not answer in time.
     #[error("no answer from `{address}` within {waited:?}{}", suffix(cause))]
+    #[non_exhaustive]
     NoAnswer {
         /// The `db_address`.
         address: String,
@@ -29,6 +30,7 @@ pub enum ConnectError {
     },
     /// The host of an address was not found within a second.
     #[error("cannot connect to `{address}`: {cause}")]
+    #[non_exhaustive]
     HostNotFound {
         /// The address.
         address: String,
@@ -37,6 +39,7 @@ pub enum ConnectError {
     },
     /// The component at `db_address` accepts no calls.
     #[error("{problem}")]
+    #[non_exhaustive]
     NotCallable {
         /// The `db_address`.
         address: String,
@@ -45,6 +48,7 @@ pub enum ConnectError {
     },
     /// The component at `db_address` has another name.
     #[error("the component at `{address}` is called `{found}`, not `{expected}`: {hint}")]
+    #[non_exhaustive]
     Name {
         /// The `db_address`.
         address: String,
@@ -57,6 +61,7 @@ pub enum ConnectError {
     },
     /// The component publishes a malformed address.
     #[error("the component at `{address}` publishes a malformed `{key}`: `{value}`")]
+    #[non_exhaustive]
     BadAddress {
         /// The `db_address`.
         address: String,
@@ -70,6 +75,7 @@ pub enum ConnectError {
         "no connection to `{address}`, where answers are published, within {waited:?}{}",
         suffix(cause)
     )]
+    #[non_exhaustive]
     NoPublisher {
         /// The `pub_address` of the component that answers, or its `db_address` if it accepts links.
         address: String,
@@ -95,6 +101,7 @@ pub enum CallError {
     Steps(#[from] StepError),
     /// The connected component does not have the function. Nothing was sent.
     #[error("unknown function `{function}`; {hint}")]
+    #[non_exhaustive]
     UnknownFunction {
         /// The steps of the call.
         function: String,
@@ -113,6 +120,7 @@ pub enum CallError {
         input_of(*input),
         suffix(cause)
     )]
+    #[non_exhaustive]
     Timeout {
         /// The steps of the call.
         function: String,
@@ -127,12 +135,14 @@ pub enum CallError {
     },
     /// The function or a later step returned no answer, and none will follow.
     #[error("`{function}` returned no answer")]
+    #[non_exhaustive]
     NoAnswer {
         /// The steps of the call.
         function: String,
     },
     /// The component of the last step was not found. Nothing was sent.
     #[error("no route for `{function}`: {problem}")]
+    #[non_exhaustive]
     NoRoute {
         /// The steps of the call.
         function: String,
@@ -148,6 +158,7 @@ pub enum CallError {
         "`{function}` was answered by step {}, `{answered}`, instead of its last step: set `.pipelined(true)` on the component of that step, or correct `.answered_by(..)` if it does not name the last component",
         step + 1
     )]
+    #[non_exhaustive]
     Unfinished {
         /// The steps of the call.
         function: String,
@@ -161,6 +172,7 @@ pub enum CallError {
     #[error(
         "deadlock: a method waits for `{function}` of its own component, which answers calls in order, so the answer would have to wait for the method: call the other method directly, or let a worker run it"
     )]
+    #[non_exhaustive]
     Deadlock {
         /// The steps of the call.
         function: String,
@@ -170,12 +182,14 @@ pub enum CallError {
     #[error(
         "the end of the job `{function}` cannot be known, since a component on the way does not report completion: set the number of answers by `.expect_answers(n)`"
     )]
+    #[non_exhaustive]
     Completion {
         /// The steps of the call.
         function: String,
     },
     /// The message exceeds the size that components accept. Nothing was sent.
     #[error("the message to `{function}` has {len} bytes, the limit is {limit}")]
+    #[non_exhaustive]
     TooLarge {
         /// The steps of the call.
         function: String,
@@ -186,6 +200,7 @@ pub enum CallError {
     },
     /// The argument cannot be encoded. Nothing was sent.
     #[error("the argument of `{function}` cannot be encoded: {source}")]
+    #[non_exhaustive]
     Encode {
         /// The steps of the call.
         function: String,
@@ -194,6 +209,7 @@ pub enum CallError {
     },
     /// The answer is not of the type that the function is declared to return.
     #[error("the answer of `{function}` is not a `{expected}`: {source}")]
+    #[non_exhaustive]
     Decode {
         /// The steps of the call.
         function: String,
@@ -204,6 +220,7 @@ pub enum CallError {
     },
     /// A layer of the client failed the call; see [`ClientBuilder::layer`](crate::ClientBuilder::layer).
     #[error("a layer failed `{function}`: {source}")]
+    #[non_exhaustive]
     Layer {
         /// The steps of the call.
         function: String,

@@ -133,6 +133,7 @@ pub enum OperatorError {
     Address(#[from] AddressError),
     /// The component does not answer.
     #[error("{address}: {reason}")]
+    #[non_exhaustive]
     Unreachable {
         /// The address of the component.
         address: String,
@@ -143,12 +144,14 @@ pub enum OperatorError {
     #[error(
         "the component at {address} does not know this request: it is one of pylm, or of an earlier version of palm"
     )]
+    #[non_exhaustive]
     Unsupported {
         /// The address of the component.
         address: String,
     },
     /// A worker has not answered its master.
     #[error("{reason}")]
+    #[non_exhaustive]
     Worker {
         /// What is wrong.
         failure: WorkerFailure,
@@ -157,6 +160,7 @@ pub enum OperatorError {
     },
     /// The component has rejected settings, and has changed none.
     #[error("{}", .mistakes.join("; "))]
+    #[non_exhaustive]
     Settings {
         /// What is wrong with each of them.
         mistakes: Vec<String>,

@@ -14,6 +14,7 @@ pub enum SocketError {
     Address(#[from] AddressError),
     /// The address could not be bound.
     #[error("cannot bind `{address}`{}", bind_hint(source))]
+    #[non_exhaustive]
     Bind {
         /// The address, as configured.
         address: Address,
@@ -25,6 +26,7 @@ pub enum SocketError {
     Exposed(#[from] ExposedError),
     /// The address is not one that can be connected to.
     #[error("cannot connect to `{address}`")]
+    #[non_exhaustive]
     Connect {
         /// The address, as configured.
         address: Address,
@@ -33,6 +35,7 @@ pub enum SocketError {
     },
     /// The threads of sockets could not be started.
     #[error("cannot start a thread for sockets")]
+    #[non_exhaustive]
     Runtime {
         /// The cause.
         source: io::Error,

@@ -30,6 +30,7 @@ use super::{
 pub enum RequestError {
     /// No reply arrived in time.
     #[error("no reply within {waited:?}")]
+    #[non_exhaustive]
     Timeout {
         /// The timeout of the request.
         waited: Duration,

@@ -68,6 +68,7 @@ fn assert_names_address_and_cause(error: &SocketError, address: &Address, kind: 
     let SocketError::Bind {
         address: named,
         source,
+        ..
     } = error
     else {
         panic!("{error:?} is not `SocketError::Bind`");

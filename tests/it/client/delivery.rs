@@ -29,6 +29,7 @@ fn payload_over_the_limit_is_rejected_before_it_is_sent() {
             function,
             len,
             limit,
+            ..
         } = &error
         else {
             panic!("{error}");

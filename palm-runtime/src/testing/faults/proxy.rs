@@ -53,12 +53,14 @@ pub enum FaultProxyError {
     #[error(
         "the target of a fault proxy is `{target}`, and has to be of the form `tcp://host:port`"
     )]
+    #[non_exhaustive]
     Target {
         /// The target, as passed by the caller.
         target: String,
     },
     /// No port of this machine could be bound.
     #[error("cannot bind a port of 127.0.0.1 for a fault proxy in front of `{target}`")]
+    #[non_exhaustive]
     Bind {
         /// The target, as passed by the caller.
         target: String,

@@ -351,6 +351,7 @@ pub struct SoakReport {
 pub enum SoakFailure {
     /// A call failed, or a job ended.
     #[error("a call failed")]
+    #[non_exhaustive]
     Failed {
         /// Its error.
         #[source]
@@ -358,24 +359,28 @@ pub enum SoakFailure {
     },
     /// A call ended without an answer and without an error.
     #[error("call {call} has no answer")]
+    #[non_exhaustive]
     Unanswered {
         /// The number of the call.
         call: u64,
     },
     /// An answer arrived again.
     #[error("the answer {answer:?} was repeated")]
+    #[non_exhaustive]
     Repeated {
         /// The answer.
         answer: Bytes,
     },
     /// An answer is not the one of any call.
     #[error("the answer {answer:?} is wrong")]
+    #[non_exhaustive]
     Wrong {
         /// The answer.
         answer: Bytes,
     },
     /// A fault could not be injected.
     #[error("the fault `{fault}` failed")]
+    #[non_exhaustive]
     Fault {
         /// The name of the fault.
         fault: String,

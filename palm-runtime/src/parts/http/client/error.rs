@@ -10,6 +10,7 @@ use crate::failure::{BoxError, CallFailure, FailureKind};
 pub enum HttpError {
     /// The URL cannot be posted to.
     #[error("`{url}` is not the URL of an HTTP worker: {problem}")]
+    #[non_exhaustive]
     Url {
         /// The configured URL.
         url: String,
@@ -18,6 +19,7 @@ pub enum HttpError {
     },
     /// No connection could be opened.
     #[error("`{url}` cannot be reached")]
+    #[non_exhaustive]
     Connect {
         /// The URL of the worker.
         url: String,
@@ -26,6 +28,7 @@ pub enum HttpError {
     },
     /// The connection broke before the response was complete.
     #[error("the connection to `{url}` broke")]
+    #[non_exhaustive]
     Broken {
         /// The URL of the worker.
         url: String,
@@ -34,6 +37,7 @@ pub enum HttpError {
     },
     /// The response did not arrive in time.
     #[error("`{url}` did not respond within {waited:?}")]
+    #[non_exhaustive]
     Timeout {
         /// The URL of the worker.
         url: String,
@@ -42,6 +46,7 @@ pub enum HttpError {
     },
     /// The worker answered with a status that reports a failure.
     #[error("`{url}` answered with status {status}")]
+    #[non_exhaustive]
     Status {
         /// The URL of the worker.
         url: String,
@@ -52,6 +57,7 @@ pub enum HttpError {
     },
     /// The response does not contain a message.
     #[error("the response of `{url}` is not a message")]
+    #[non_exhaustive]
     NoMessage {
         /// The URL of the worker.
         url: String,
