@@ -27,7 +27,7 @@
 //! front of an address, which peers connect to instead. It cuts, holds, delays or refuses connections, at once or
 //! after the n-th message. [`Cluster::fault_proxies`] puts one between all components, and [`Faults::random`]
 //! schedules random faults on each. [`ComponentHandle::kill`](crate::ComponentHandle::kill) ends a component as a
-//! crash does, and a [`Restartable`] starts it again.
+//! crash does, and a [`Restartable`] starts it again, e.g. at an [`unused_address`].
 //!
 //! | a fault should happen | use |
 //! |---|---|
@@ -43,6 +43,7 @@
 mod cluster;
 mod direct;
 mod faults;
+mod unused_address;
 
 pub use cluster::{Cluster, ClusterHandle};
 pub use direct::Direct;
@@ -50,3 +51,4 @@ pub use faults::{
     Fault, FaultPlan, FaultProxy, FaultProxyError, FaultProxyStatus, Faults, PlannedFault,
     ProxyTraffic, Restartable, Soak, SoakFailure, SoakReport, until,
 };
+pub use unused_address::unused_address;

@@ -12,8 +12,8 @@ use crate::component_error::RunError;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 
-/// Time for which a restart is retried while the address is in use: the operating system may not have released it, or
-/// another program may use it briefly.
+/// Time for which a restart is retried while the address is in use: another program may use it briefly. If the test
+/// starts a process meanwhile, that has copies of all sockets until it executes its own program.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval at which counters are polled.
@@ -28,8 +28,9 @@ pub struct Restartable {
 impl Restartable {
     /// Starts the component; `start` is called again at each [`restart`](Self::restart).
     ///
-    /// A component with clients should keep its `db_address`: bind it to a fixed port, or connect peers to a
-    /// [`FaultProxy`](super::FaultProxy) and [set its target](super::FaultProxy::set_target) after the restart.
+    /// A component with clients should keep its `db_address`: bind it to an
+    /// [`unused_address`](super::super::unused_address), or connect peers to a [`FaultProxy`](super::FaultProxy) and
+    /// [set its target](super::FaultProxy::set_target) after the restart.
     ///
     /// # Errors
     ///
