@@ -1605,9 +1605,7 @@ fn readme_project_compiles_and_runs() {
     sh(folder.path(), &create.replace("../palm", palm));
     let project = folder.path().join("images");
 
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap().to_string();
-    drop(port);
+    let address = super::setup::unbound_socket().to_string();
     // The code of step 3 belongs into the client, after its call.
     let call = "println!(\"{} bytes\", thumbnail.len());\n";
     assert!(client.contains(call));

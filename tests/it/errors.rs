@@ -9,6 +9,7 @@ use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 
 use super::setup::{
     ANY, Caller, Gate, address, check, connect, connect_through, eventually, options, soon,
+    starts_again, unbound,
 };
 
 /// A deadline that passes.
@@ -274,7 +275,7 @@ fn context_returns_the_time_that_is_left() {
         let busy = Busy {
             gate: Gate::closed(),
         };
-        let busy = busy.bind(ANY).spawn().await.unwrap();
+        let busy = busy.bind(unbound()).spawn().await.unwrap();
         let client = connect_through(&busy, &busy).await;
         let eval = client.eval(Busy::TIME_LEFT, ());
         let left = eval.timeout(Duration::from_secs(1000)).into_future();
@@ -343,7 +344,8 @@ fn unknown_function_is_rejected_before_the_call_is_sent() {
         // Its successor may have the function.
         let address = busy.db_address().to_owned();
         soon("a shutdown", busy.shutdown()).await.unwrap();
-        let first = First.bind(&*address).name("busy").spawn().await.unwrap();
+        let again = async || First.bind(&*address).name("busy").spawn().await;
+        let first = starts_again(again).await;
         let answer = async {
             // Messages under way to a component that ends are lost.
             loop {

@@ -11,7 +11,9 @@ use palm::{CallError, ComponentHandle, LinkOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::setup::{ANY, Gate, STALLED, check, connect, eventually, options, soon, unbound};
+use super::setup::{
+    ANY, Gate, STALLED, check, connect, eventually, options, soon, starts_again, unbound,
+};
 
 #[derive(Clone)]
 struct Hand {
@@ -531,12 +533,9 @@ fn killed_component_finishes_no_call() {
 #[test]
 fn killed_component_frees_its_addresses() {
     check(async {
-        // Other tests use 127.0.0.1, and one of them could take the port in between.
-        let mut at = "tcp://127.77.0.1:0".to_owned();
+        let at = unbound();
         for round in 0..20 {
-            let echo = Echo.bind(&*at).spawn().await;
-            let echo = echo.unwrap_or_else(|error| panic!("{}", super::setup::chain(&error)));
-            at = echo.db_address().to_owned();
+            let echo = starts_again(async || Echo.bind(&*at).spawn().await).await;
             let client = connect("echo", &echo).await;
             assert_eq!(client.eval(Echo::SAME, "x").await.unwrap(), "x");
             if round % 2 == 0 {

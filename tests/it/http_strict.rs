@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::setup::{ANY, STALLED, check, soon};
+use super::setup::{ANY, STALLED, check, soon, unbound_socket};
 
 const HERE: &str = "127.0.0.1:0";
 /// A header that makes the server close the connection after its response.
@@ -210,10 +210,7 @@ fn every_service_at_a_loopback_address_has_its_hosts_checked() {
                 assert_eq!(statuses(&exchange(at, &request).await), [status], "{host}");
             }
         };
-        let at = std::net::TcpListener::bind(HERE)
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let at = unbound_socket();
         let application = Router::new().route("/", get(async || "hello"));
         let serving = tokio::spawn(serve(application, at));
         let _serving = AbortOnDropHandle::new(serving);

@@ -19,12 +19,14 @@ use palm::prelude::*;
 use palm::socket::Pull;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 
-use super::setup::{ANY, Gate, STALLED, address, check, check_on, connect, options, soon};
+use super::setup::{
+    ANY, Gate, STALLED, address, check, check_on, connect, options, soon, unbound_socket,
+};
 
 const HERE: &str = "127.0.0.1:0";
 
@@ -406,11 +408,7 @@ fn temporarily_rejected_request_is_retried() {
 #[test]
 fn absent_http_worker_is_reported_unavailable_and_used_once_it_listens() {
     check(async {
-        // A socket that is bound but does not listen refuses connections, and keeps the port from concurrent tests.
-        let reserved = TcpSocket::new_v4().unwrap();
-        reserved.set_reuseaddr(true).unwrap();
-        reserved.bind(HERE.parse().unwrap()).unwrap();
-        let at = reserved.local_addr().unwrap();
+        let at = unbound_socket();
         let url = format!("http://{at}");
         let (absent, client) = master(HttpConnection::connect(&url).retry(quick(2))).await;
         let error = fail(&client, "x").await;
@@ -435,9 +433,7 @@ fn absent_http_worker_is_reported_unavailable_and_used_once_it_listens() {
 #[test]
 fn deadline_error_names_the_cause_of_the_failed_attempts() {
     check(async {
-        let reserved = TcpSocket::new_v4().unwrap();
-        reserved.bind(HERE.parse().unwrap()).unwrap();
-        let url = format!("http://{}", reserved.local_addr().unwrap());
+        let url = format!("http://{}", unbound_socket());
         let (_master, client) = master(HttpConnection::connect(&url)).await;
         let call = client
             .eval(Hands::SHOUT, "x")

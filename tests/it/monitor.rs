@@ -7,7 +7,7 @@ use palm::{ComponentHandle, LinkOptions, StartError};
 use reqwest::{Client as Http, StatusCode};
 
 use super::process::{self, Process};
-use super::setup::{ANY, Gate, chain, check, connect, soon};
+use super::setup::{ANY, Gate, chain, check, connect, soon, starts_again, unbound, unbound_socket};
 
 const HERE: &str = "127.0.0.1:0";
 
@@ -81,12 +81,6 @@ async fn until(url: &str, part: &str) -> (StatusCode, String) {
         }
     };
     soon(part, poll).await
-}
-
-/// Returns an address that is free at the moment.
-fn free_address() -> String {
-    let listener = TcpListener::bind(HERE).unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 #[test]
@@ -201,7 +195,7 @@ fn responses_have_the_format_that_the_client_accepts() {
 #[test]
 fn component_is_ready_while_it_is_connected_upstream() {
     check(async {
-        let address = format!("tcp://{}", free_address());
+        let address = unbound();
         let links = LinkOptions::new().idle_timeout(std::time::Duration::from_secs(2));
         let worker = Hand
             .connect(&*address)
@@ -262,7 +256,7 @@ fn draining_component_is_live_and_not_ready() {
 #[test]
 fn components_of_a_process_share_a_monitor_until_the_last_one_stops() {
     check(async {
-        let at = free_address();
+        let at = unbound_socket().to_string();
         let master = Master::new("master")
             .bind(ANY)
             .monitor(&*at)
@@ -291,12 +285,11 @@ fn components_of_a_process_share_a_monitor_until_the_last_one_stops() {
         worker.shutdown().await.unwrap();
         Http::new().get(&metrics).send().await.unwrap_err();
         // The address is free again.
-        let server = Gated(Gate::closed())
-            .bind(ANY)
-            .monitor(&*at)
-            .spawn()
-            .await
-            .unwrap();
+        let again = async || {
+            let server = Gated(Gate::closed()).bind(ANY).monitor(&*at);
+            server.spawn().await
+        };
+        let server = starts_again(again).await;
         assert_eq!(
             server.address("monitor_address").unwrap(),
             format!("http://{at}")

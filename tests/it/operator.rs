@@ -8,7 +8,7 @@ use palm::prelude::*;
 use palm::report::{EdgeState, Role};
 
 use super::process::Process;
-use super::setup::{ANY, Gate, check, connect, finally, soon};
+use super::setup::{ANY, Gate, check, connect, finally, soon, starts_again, unbound};
 
 /// A server whose method waits for a gate.
 struct Gated(Gate);
@@ -80,8 +80,9 @@ fn worker_that_is_killed_while_it_drains_is_lost() {
 fn drain_under_load_loses_no_answer() {
     check(async {
         const CALLS: u32 = 2000;
-        let first = Master::new("master").bind(ANY).spawn().await.unwrap();
-        let address = first.db_address().to_owned();
+        let address = unbound();
+        let first = Master::new("master").bind(&*address).spawn();
+        let first = first.await.unwrap();
         let worker = Hand.connect(&*address).spawn().await.unwrap();
         let client = connect("master", &first).await;
         let inputs = (0..CALLS).map(|number| number.to_string());
@@ -98,7 +99,8 @@ fn drain_under_load_loses_no_answer() {
         finally("the end of the component", ended).await;
         soon("the handle", first.join()).await.unwrap();
         // Calls that the drained master has not accepted are answered by the next one.
-        let next = Master::new("master").bind(&*address).spawn().await.unwrap();
+        let next = async || Master::new("master").bind(&*address).spawn().await;
+        let next = starts_again(next).await;
         let rest = async {
             while let Some(answer) = answers.next().await {
                 answer.unwrap();

@@ -2,7 +2,6 @@
 //! `prometheus`, with `promtool` next to it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tempfile::TempDir;
 
 use super::documents::path;
 use super::process::Process;
-use super::setup::{ANY, SOON, check_for, connect, soon};
+use super::setup::{ANY, SOON, check_for, connect, soon, unbound_socket};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const HERE: &str = "127.0.0.1:0";
@@ -101,11 +100,7 @@ impl Server {
 
     async fn start_with(targets: &[&str], rules: &Path, options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
-        let port = TcpListener::bind(HERE)
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let at = unbound_socket();
         let configuration = serde_json::json!({
             "global": { "scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "1s" },
             "rule_files": [rules],
@@ -121,10 +116,10 @@ impl Server {
                 "--storage.tsdb.path={}",
                 folder.path().join("data").display()
             ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--web.listen-address={at}"))
             .args(options);
         let server = Self {
-            url: format!("http://127.0.0.1:{port}"),
+            url: format!("http://{at}"),
             http: Http::new(),
             _process: Process::spawn("prometheus", command),
             _folder: folder,

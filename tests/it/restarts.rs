@@ -124,7 +124,7 @@ struct Restarted {
 impl Restarted {
     async fn run(role: &'static str, others: Vec<(&'static str, String)>) -> Self {
         let all: Vec<_> = others.iter().map(|(key, at)| (*key, &**at)).collect();
-        let process = Process::run(role, &all).await;
+        let process = Process::run_at_fixed_addresses(role, &all).await;
         let proxy = Faults::seeded(0)
             .proxy(&process.addresses["db_address"])
             .await;

@@ -178,6 +178,26 @@ pub(crate) async fn succeeds<T, E>(
     soon(what, poll).await
 }
 
+/// Starts a component at TCP addresses that another one of this process had until now.
+///
+/// While another test starts a process, the new process has copies of all sockets until it executes its program. So a
+/// port can stay in use for a moment after its socket was closed.
+pub(crate) async fn starts_again(
+    mut start: impl AsyncFnMut() -> palm::Result<ComponentHandle>,
+) -> ComponentHandle {
+    let started = async {
+        loop {
+            match start().await {
+                Err(error) if chain(&error).contains("in use") => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                started => return started.unwrap(),
+            }
+        }
+    };
+    soon("starting again", started).await
+}
+
 /// A folder for IPC addresses, which is deleted when this is dropped.
 pub(crate) struct TempFolder(TempDir);
 
@@ -196,10 +216,14 @@ impl TempFolder {
     }
 }
 
-/// Returns a TCP address that is not bound.
+/// Returns a TCP address that is not bound, and that no other test uses.
 pub(crate) fn unbound() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tcp://{}", listener.local_addr().unwrap())
+    palm::testing::unused_address().unwrap()
+}
+
+/// Returns an address as [`unbound`] does, for protocols other than ZeroMQ's.
+pub(crate) fn unbound_socket() -> std::net::SocketAddr {
+    unbound().trim_start_matches("tcp://").parse().unwrap()
 }
 
 /// Returns an address within this process that is not bound.

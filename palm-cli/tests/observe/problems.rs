@@ -49,9 +49,7 @@ async fn explanation(address: &str) -> String {
 }
 
 async fn no_component() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = format!("tcp://{}", free.local_addr().unwrap());
-    drop(free);
+    let closed = palm::testing::unused_address().unwrap();
     let text = explanation(&closed).await;
     assert!(text.contains("connection refused"), "{text}");
 

@@ -225,13 +225,12 @@ mod tests {
 
     #[tokio::test]
     async fn probe_of_a_closed_port_reports_refused() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let bound = listener.local_addr().unwrap();
-        drop(listener);
-        check(
-            &fault(&format!("tcp://{bound}")).await,
-            "connection refused",
-        );
+        // It is bound, so that no other program listens there, and does not listen.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let bound = socket.local_addr().unwrap();
+        let text = fault(&format!("tcp://{bound}")).await;
+        check(&text, "connection refused");
     }
 
     #[tokio::test]

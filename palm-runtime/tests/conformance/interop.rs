@@ -520,7 +520,7 @@ fn a_request_finds_a_killed_rep_of_libzmq_again() {
 fn bound_ends_are_found_again_by_libzmq() {
     check(async {
         let options = options(|options| options);
-        let (push, at) = Push::bind(&any_tcp(), &options).await.unwrap();
+        let (push, at) = Push::bind(&unbound_tcp(), &options).await.unwrap();
         let mut pull = Libzmq::connected("PULL", &at).await;
         push.send(Bytes::from_static(b"first")).await.unwrap();
         assert_eq!(pull.recv().await, [b"first"]);
@@ -529,7 +529,7 @@ fn bound_ends_are_found_again_by_libzmq() {
         push.send(Bytes::from_static(b"second")).await.unwrap();
         assert_eq!(pull.recv().await, [b"second"]);
 
-        let (mut publish, at) = Publish::bind(&any_tcp(), &options).await.unwrap();
+        let (mut publish, at) = Publish::bind(&unbound_tcp(), &options).await.unwrap();
         let mut sub = Libzmq::connected("SUB", &at).await;
         sub.order(&format!("subscribe {}", hex(&[b"topic"]))).await;
         assert_eq!(change(&mut publish).await, added("topic"));

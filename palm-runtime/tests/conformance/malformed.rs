@@ -15,6 +15,7 @@ use super::raw::{
 use super::request_reply::{Echo, echo, send_request};
 use super::setup::{
     added, any_tcp, bind_again, change, numbered, options, publications, recv_one, soon,
+    unbound_tcp,
 };
 
 fn hasty() -> SocketOptions {
@@ -364,14 +365,14 @@ async fn connecting_ends_survive(bytes: impl Fn(&str) -> Vec<u8>) {
         }
     };
 
-    let (listener, at) = RawListener::bind(&any_tcp());
+    let (listener, at) = RawListener::bind(&unbound_tcp());
     let mut pull = Pull::connect(&at, &options).await.unwrap();
     attack(listener, "PUSH").await;
     let (push, _) = bind_again(async || Push::bind(&at, &options).await).await;
     push.send(Bytes::from_static(b"after all")).await.unwrap();
     while recv_one(&mut pull).await != "after all" {}
 
-    let (listener, at) = RawListener::bind(&any_tcp());
+    let (listener, at) = RawListener::bind(&unbound_tcp());
     let mut subscribe = Subscribe::connect(&at, &options).await.unwrap();
     subscribe.subscribe("topic").await.unwrap();
     attack(listener, "PUB").await;
@@ -383,7 +384,7 @@ async fn connecting_ends_survive(bytes: impl Fn(&str) -> Vec<u8>) {
         .unwrap();
     assert_eq!(publications(&mut subscribe, 1).await[0].topic, "topic");
 
-    let (listener, at) = RawListener::bind(&any_tcp());
+    let (listener, at) = RawListener::bind(&unbound_tcp());
     let mut dealer = Dealer::connect(&at, &options).await.unwrap();
     attack(listener, "ROUTER").await;
     let (mut router, _) = bind_again(async || Router::bind(&at, &options).await).await;

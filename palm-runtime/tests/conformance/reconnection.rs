@@ -218,7 +218,7 @@ fn a_subscriber_reconnects_and_subscribes_again() {
 fn subscriptions_may_change_without_a_connection() {
     check(async {
         let options = options(|options| options);
-        let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
+        let (mut publish, bound) = Publish::bind(&unbound_tcp(), &options).await.unwrap();
         let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
         subscribe.subscribe("old").await.unwrap();
         assert_eq!(change(&mut publish).await, added("old"));
@@ -247,7 +247,7 @@ async fn a_push_survives(
     options: &SocketOptions,
     misbehave: impl AsyncFn(RawPeer) -> Option<RawPeer>,
 ) {
-    let (listener, bound) = RawListener::bind(&any_tcp());
+    let (listener, bound) = RawListener::bind(&unbound_tcp());
     let push = Push::connect(&bound, options).await.unwrap();
     let mut kept = Vec::new();
     for _ in 0..times {

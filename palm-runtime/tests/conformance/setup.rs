@@ -36,10 +36,10 @@ pub(crate) fn any_tcp() -> Address {
     "tcp://127.0.0.1:0".parse().unwrap()
 }
 
-/// A TCP address that is not bound, and that no other process is likely to bind.
+/// A TCP address that is not bound, and that no other test uses, so that it can be bound again.
 pub(crate) fn unbound_tcp() -> Address {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tcp://{}", listener.local_addr().unwrap())
+    palm_runtime::testing::unused_address()
+        .unwrap()
         .parse()
         .unwrap()
 }
@@ -60,7 +60,7 @@ impl IpcFolder {
 
     /// Returns a TCP and an IPC address, which raw peers can connect to.
     pub(crate) fn both(&self, name: &str) -> [Address; 2] {
-        [any_tcp(), self.ipc(name)]
+        [unbound_tcp(), self.ipc(name)]
     }
 
     /// Returns an address of each transport.
@@ -84,7 +84,8 @@ pub(crate) fn number(message: &[u8]) -> usize {
     number.try_into().unwrap()
 }
 
-/// Binds an address that was just released. The system may need a moment to release it.
+/// Binds an address that was just released. It stays in use for a moment if another test starts a process, which has
+/// copies of all sockets until it executes its program.
 pub(crate) async fn bind_again<T>(bind: impl AsyncFn() -> Result<T, SocketError>) -> T {
     let again = async {
         loop {

@@ -401,7 +401,7 @@ fn acknowledged_sets_over_the_network_survive_a_kill_of_the_master() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cache.db");
         let file = ("cache_file", path.to_str().unwrap());
-        let master = Process::run("master", &[file]).await;
+        let master = Process::run_at_fixed_addresses("master", &[file]).await;
         let db_address = master.addresses["db_address"].clone();
         let client = Client::connect("master", &*db_address);
         let client = soon("connecting", client).await.unwrap();

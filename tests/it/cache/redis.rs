@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::super::process::Process;
-use super::super::setup::{ANY, chain, check, connect, eventually, soon};
+use super::super::setup::{ANY, chain, check, connect, eventually, soon, unbound_socket};
 use super::{Lender, Promises, check_store};
 
 /// A server in a process of its own, which is killed when this is dropped.
@@ -20,11 +20,6 @@ struct Server {
     port: u16,
     options: Vec<String>,
     folder: TempDir,
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, options: &[String], folder: &TempDir) -> Process {
@@ -37,28 +32,23 @@ fn spawn(port: u16, options: &[String], folder: &TempDir) -> Process {
 }
 
 impl Server {
-    /// Starts a server, and waits until it listens. If its port was bound by another process meanwhile, another port is
-    /// tried.
-    async fn start(options: impl Fn() -> Vec<String>) -> Self {
-        for _ in 0..5 {
-            let (port, options) = (free_port(), options());
-            let folder = tempfile::tempdir().unwrap();
-            let process = spawn(port, &options, &folder);
-            let mut server = Self {
-                process,
-                port,
-                options,
-                folder,
-            };
-            if server.is_ready().await {
-                return server;
-            }
-        }
-        panic!("no server starts; is PALM_REDIS one?");
+    /// Starts a server, and waits until it listens.
+    async fn start(options: Vec<String>) -> Self {
+        let port = unbound_socket().port();
+        let folder = tempfile::tempdir().unwrap();
+        let process = spawn(port, &options, &folder);
+        let mut server = Self {
+            process,
+            port,
+            options,
+            folder,
+        };
+        assert!(server.is_ready().await, "it starts; is PALM_REDIS one?");
+        server
     }
 
     async fn single() -> Self {
-        Self::start(|| vec!["--appendonly".to_owned(), "no".to_owned()]).await
+        Self::start(vec!["--appendonly".to_owned(), "no".to_owned()]).await
     }
 
     /// Waits until the server listens. Returns `false` if its process has exited.
@@ -115,16 +105,10 @@ async fn cluster() -> Vec<Server> {
     let mut servers = Vec::new();
     let mut bus_ports = Vec::new();
     for (number, slots) in ["0 5460", "5461 10921", "10922 16383"].iter().enumerate() {
-        let bus_port = std::cell::Cell::new(0);
-        let server = Server::start(|| {
-            bus_port.set(free_port());
-            let options = format!(
-                "--cluster-enabled yes --cluster-node-timeout 2000 --cluster-port {}",
-                bus_port.get()
-            );
-            options.split(' ').map(str::to_owned).collect()
-        });
-        let server = server.await;
+        let bus_port = unbound_socket().port();
+        let options =
+            format!("--cluster-enabled yes --cluster-node-timeout 2000 --cluster-port {bus_port}");
+        let server = Server::start(options.split(' ').map(str::to_owned).collect()).await;
         server
             .send_command(&format!("CLUSTER ADDSLOTSRANGE {slots}"))
             .await;
@@ -132,7 +116,7 @@ async fn cluster() -> Vec<Server> {
             .send_command(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1))
             .await;
         servers.push(server);
-        bus_ports.push(bus_port.get());
+        bus_ports.push(bus_port);
     }
     for (server, bus_port) in servers.iter().zip(bus_ports).skip(1) {
         let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus_port}", server.port);
@@ -190,7 +174,7 @@ fn redis_cluster_keeps_the_contract_of_caches() {
         let servers = cluster().await;
         check_store(store(&servers[1]).await, Promises::Fewer).await;
         // The first server of the list need not be reachable.
-        let absent = format!("redis://127.0.0.1:{}", free_port());
+        let absent = format!("redis://127.0.0.1:{}", unbound_socket().port());
         let store = RedisStore::builder(absent).node(servers[2].url()).connect();
         let store = soon("connecting", store).await.unwrap();
         store.delete_prefix("").await.unwrap();
@@ -288,7 +272,7 @@ fn redis_keeps_the_keys_of_a_restarted_master() {
 #[test]
 fn unreachable_redis_server_is_reported() {
     check(async {
-        let port = free_port();
+        let port = unbound_socket().port();
         let url = format!("redis://user:secret@127.0.0.1:{port}");
         let rejected = soon("a rejection", RedisStore::connect(url)).await;
         let text = format!("the store at `127.0.0.1:{port}` cannot be opened");

@@ -77,7 +77,7 @@ fn only_db_address(addresses: &BTreeMap<String, String>) -> Vec<(&str, &str)> {
 #[test]
 fn client_reconnects_to_a_killed_and_restarted_server() {
     check(async {
-        let mut server = Process::run("server", &[]).await;
+        let mut server = Process::run_at_fixed_addresses("server", &[]).await;
         let client = Client::connect("slow", &server.addresses["db_address"]);
         let client = soon("connecting", client).await.unwrap();
         for where_to in [same, only_db_address, only_db_address] {
@@ -94,7 +94,7 @@ fn client_reconnects_to_a_killed_and_restarted_server() {
 #[test]
 fn peers_reconnect_to_a_killed_and_restarted_master() {
     check(async {
-        let mut master = Process::run("master", &[]).await;
+        let mut master = Process::run_at_fixed_addresses("master", &[]).await;
         let db_address = master.addresses["db_address"].clone();
         let gate = Gate::closed();
         let _hand = Hand { gate }.connect(&db_address).spawn().await.unwrap();
@@ -138,7 +138,7 @@ fn pipeline_is_replaced_after_a_kill() {
             .await
             .unwrap();
         let follow = ("follow", server.db_address());
-        let mut step = Process::run("step", &[follow]).await;
+        let mut step = Process::run_at_fixed_addresses("step", &[follow]).await;
         let client = Client::builder("slow", server.db_address());
         let client = client
             .sub_address(&*step.addresses["pub_address"])
@@ -159,7 +159,7 @@ fn pipeline_is_replaced_after_a_kill() {
 fn pipeline_reconnects_to_a_killed_and_restarted_server() {
     check(async {
         let pipelined = ("pipelined", "yes");
-        let mut server = Process::run("server", &[pipelined]).await;
+        let mut server = Process::run_at_fixed_addresses("server", &[pipelined]).await;
         let db_address = server.addresses["db_address"].clone();
         let step = Step
             .bind(ANY)

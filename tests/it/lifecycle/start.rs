@@ -5,7 +5,9 @@ use palm::parts::{CacheService, PubService, PullService, PushService};
 use palm::prelude::*;
 use tokio::net::TcpStream;
 
-use super::super::setup::{ANY, ANY_NAME, Gate, TempFolder, chain, check, connect, paused, soon};
+use super::super::setup::{
+    ANY, ANY_NAME, Gate, TempFolder, chain, check, connect, paused, soon, starts_again, unbound,
+};
 use super::{Slow, Where};
 
 #[test]
@@ -99,7 +101,9 @@ fn failed_start_leaves_no_address_bound() {
 #[test]
 fn component_runs_on_its_own_thread() {
     check(async {
-        let server = Where.bind(ANY).own_thread(true).spawn().await.unwrap();
+        let pull = unbound();
+        let server = Where.bind(ANY).pull_address(&pull).own_thread(true);
+        let server = server.spawn().await.unwrap();
         let client = connect("where", &server).await;
         assert_eq!(client.eval(Where::THREAD, ()).await.unwrap(), "where");
 
@@ -107,10 +111,12 @@ fn component_runs_on_its_own_thread() {
         let error = chain(&soon("the error", other).await.unwrap_err());
         assert!(error.contains(server.db_address()), "{error}");
 
-        let address = server.address("pull_address").unwrap().to_owned();
         soon("the end", server.shutdown()).await.unwrap();
-        let next = Where.bind(ANY).pull_address(address).own_thread(true);
-        let _next = soon("the next", next.spawn()).await.unwrap();
+        let next = async || {
+            let next = Where.bind(ANY).pull_address(&pull).own_thread(true);
+            next.spawn().await
+        };
+        let _next = starts_again(next).await;
     });
 }
 

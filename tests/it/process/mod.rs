@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use super::setup::{SOON, eventually};
+use super::setup::{SOON, eventually, unbound};
 
 pub(crate) mod roles;
 
@@ -54,6 +54,14 @@ impl Process {
         let mut process = Self::spawn(role, self::role(role, arguments));
         process.ready().await;
         process
+    }
+
+    /// As [`run`](Self::run), for a component that is restarted at the same addresses.
+    pub(crate) async fn run_at_fixed_addresses(role: &str, arguments: &[(&str, &str)]) -> Self {
+        let addresses = roles::ADDRESSES.map(|key| (key, unbound()));
+        let fixed = addresses.iter().map(|(key, at)| (*key, &**at));
+        let all: Vec<_> = fixed.chain(arguments.iter().copied()).collect();
+        Self::run(role, &all).await
     }
 
     /// Starts a command; `name` is for the messages of failed tests.

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Duration;
 
 use palm::prelude::*;
 use palm::{ComponentHandle, FileStore};
@@ -13,7 +12,7 @@ use palm::{ComponentHandle, FileStore};
 use super::super::lifecycle::{Hand, Slow, Step};
 #[cfg(target_os = "linux")]
 use super::super::memory;
-use super::super::setup::{ANY, Gate, chain};
+use super::super::setup::{ANY, Gate};
 use super::super::{binds, cache, json_logs, link, liveness, network, restarts, waiting};
 
 const ROLE: &str = "PALM_IT_ROLE";
@@ -21,6 +20,15 @@ const ARGUMENTS: &str = "PALM_IT_ARGUMENTS";
 
 /// Begins the line that a process prints when it is ready.
 pub(super) const READY: &str = "@ready";
+
+/// The arguments that are addresses which a component binds.
+pub(super) const ADDRESSES: [&str; 5] = [
+    "db_address",
+    "pull_address",
+    "pub_address",
+    "worker_push_address",
+    "worker_pull_address",
+];
 
 /// The arguments of a role, by name.
 pub(crate) type Arguments = BTreeMap<String, String>;
@@ -99,19 +107,9 @@ fn run_component(role: &str, arguments: &Arguments) {
     let file = arguments
         .get("cache_file")
         .map(|path| FileStore::open(path).unwrap());
-    let spawn = async {
-        loop {
-            match spawn_component(role, arguments, file.as_ref()).await {
-                Ok(handle) => return handle,
-                // A process that was killed a moment ago may still have its ports.
-                Err(error) if chain(&error).contains("in use") => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                Err(error) => panic!("`{role}` does not start: {error:?}"),
-            }
-        }
-    };
+    let spawn = spawn_component(role, arguments, file.as_ref());
     let handle = runtime.block_on(spawn);
+    let handle = handle.unwrap_or_else(|error| panic!("`{role}` does not start: {error:?}"));
     print_ready(handle.addresses());
     let ended = runtime.block_on(handle.join());
     panic!("the component ended: {ended:?}");

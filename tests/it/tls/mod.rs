@@ -6,7 +6,7 @@ use palm::prelude::*;
 use palm::{CallError, FailureKind};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::setup::{ANY, check, connect, soon};
+use super::setup::{ANY, check, connect, soon, unbound_socket};
 
 const CERTIFICATE: &[u8] = include_bytes!("certificate.pem");
 const KEY: &[u8] = include_bytes!("key.pem");
@@ -45,10 +45,7 @@ async fn call(workers: HttpConnection) -> Result<String, CallError> {
 #[test]
 fn http_worker_is_verified_by_its_certificate() {
     check(async {
-        let at = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let at = unbound_socket();
         let serving = serve(Hands.into_service(), listener(&at.to_string()));
         let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
         let url = format!("https://{at}");
