@@ -11,7 +11,7 @@ use palm::socket::{Pull, Push, Reply};
 use palm::{CallError, ComponentHandle, FailureKind, Message};
 
 use super::process::Process;
-use super::setup::{ANY, address, check, connect, options, soon, unbound};
+use super::setup::{ANY, address, check, connect, options, soon, starts_again, unbound};
 
 /// The field `error` of a message, with a kind and no text.
 const ERROR: &[u8] = b"\x82\x01\x02\x08\x01";
@@ -90,13 +90,16 @@ fn foreign_workers_share_the_tasks_with_a_palm_worker() {
 
 async fn master_at(addresses: &[String; 5]) -> ComponentHandle {
     let [db, pull, publish, worker_pull, worker_push] = addresses;
-    let master = Master::new("server").bind(db.as_str());
-    let master = master
-        .pull_address(pull.as_str())
-        .pub_address(publish.as_str());
-    let master = master.worker_pull_address(worker_pull.as_str());
-    let master = master.worker_push_address(worker_push.as_str());
-    soon("a master", master.spawn()).await.unwrap()
+    let start = async || {
+        let master = Master::new("server").bind(db.as_str());
+        let master = master
+            .pull_address(pull.as_str())
+            .pub_address(publish.as_str());
+        let master = master.worker_pull_address(worker_pull.as_str());
+        let master = master.worker_push_address(worker_push.as_str());
+        master.spawn().await
+    };
+    starts_again(start).await
 }
 
 async fn come_back_to_a_master(language: &str) {
