@@ -74,8 +74,8 @@ impl Resubscriptions {
 impl LinkServer {
     /// Resumes the session of a peer that introduces itself, or opens one.
     ///
-    /// No session is opened if the `hello` refers to an earlier run of this component; the caller then answers by
-    /// `closed`.
+    /// No session is opened if the `hello` refers to an earlier run of this component, or to a session that has ended;
+    /// the caller then answers by `closed`, or by the reason why the session was refused.
     ///
     /// # Errors
     ///
@@ -144,6 +144,7 @@ impl LinkServer {
             }
             self.add_subscription(state, &peer, hello, following, now);
         }
+        state.refused.remove(&id);
         state.sessions.insert(id, key);
         state.routes.insert(route.clone(), key);
         state.peers.insert(key, peer);

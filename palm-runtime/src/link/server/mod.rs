@@ -14,7 +14,7 @@
 //!
 //! - An `instance` is this side's number for a session, which the peer's later `hello`s repeat (`proto/README.md`). A
 //!   `hello` with an `instance`, for a session that is unknown, comes from before the session expired or this component
-//!   was restarted. It is answered with `closed` and opens no session.
+//!   was restarted. It is answered with `closed`, or with the reason why the session was refused, and opens no session.
 //! - One connection carries one session. A `hello` for another session on the same connection ends the first.
 //! - A peer that shows no sign of life for the idle timeout ([`LinkOptions::idle_timeout`]) is lost, whatever its
 //!   role. Reports of closed connections only speed this up: nothing depends on them.
@@ -55,6 +55,7 @@ mod output;
 mod peer;
 mod publications;
 mod receive;
+mod refused;
 mod reports;
 mod requests;
 mod retained;
@@ -70,6 +71,7 @@ use deliveries::Deliveries;
 use handshake::{MAX_HELLOS_BYTES, Resubscriptions};
 use output::ServerOutput;
 use peer::{LinkPeer, PeerRole, SessionEnd};
+use refused::RefusedSessions;
 use reports::Inspection;
 use requests::OpenRequests;
 use tasks::PausedFlows;
@@ -137,6 +139,7 @@ struct ServerState {
     connected_workers: usize,
     /// The peers by the id of their session.
     sessions: HashMap<Bytes, PeerKey>,
+    refused: RefusedSessions,
     /// The peers by the routing id of the connection that their session uses.
     routes: HashMap<Bytes, PeerKey>,
     /// The number of sessions in which each client calls: normally one.
@@ -210,6 +213,7 @@ impl LinkServer {
                 peers: IdMap::default(),
                 connected_workers: 0,
                 sessions: HashMap::new(),
+                refused: RefusedSessions::default(),
                 routes: HashMap::new(),
                 callers: HashMap::new(),
                 last_key: 0,

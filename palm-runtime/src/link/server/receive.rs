@@ -39,7 +39,7 @@ struct ReceivedMessages {
 
 impl LinkServer {
     /// Receives one message of a link, which may introduce its peer and so open a session. A message of an unknown
-    /// session is answered with `closed`.
+    /// session is answered with `closed`, or with the reason why it was refused.
     pub(super) fn receive_frames(&self, state: &mut ServerState, mut frames: Frames, now: Instant) {
         debug_assert!(frames.len() >= 2 && is_header(&frames[1]));
         let mut frames = frames.drain(..);
@@ -75,8 +75,10 @@ impl LinkServer {
         let Some((peer, events)) = state.receive_in_session(key, &header, frames, now) else {
             // The session belongs to an earlier run, or has ended. The peer opens another one.
             if !header.closed && header.refusal.is_none() {
+                let refusal = state.refused.get(&id).cloned();
                 let header = LinkHeader {
-                    closed: true,
+                    closed: refusal.is_none(),
+                    refusal,
                     ..header::new(id)
                 };
                 state.output.send(route, &header, Vec::new());
@@ -144,10 +146,9 @@ impl LinkServer {
                     self.progressed.notify_waiters();
                 }
                 SessionEvent::Refused(refusal) => {
-                    let reason = refusal.reason;
-                    let name = state.peers.get(&key).map(|peer| peer.name.clone());
-                    let name = name.unwrap_or_default();
-                    tracing::warn!(peer = %name, reason, "link refused");
+                    if let Some(peer) = state.peers.get(&key) {
+                        tracing::warn!(peer = %peer.name, reason = refusal.reason, "link refused");
+                    }
                     state.schedule(key);
                     self.flush(state, now);
                     state.remove(key, SessionEnd::Closed);

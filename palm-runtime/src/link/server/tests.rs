@@ -35,6 +35,8 @@ struct Remote {
     received: Vec<String>,
     /// Number of sessions that replaced the first one.
     renewals: usize,
+    /// Why sessions were refused.
+    refusals: Vec<String>,
 }
 
 impl Remote {
@@ -49,6 +51,7 @@ impl Remote {
             arriving: VecDeque::new(),
             received: Vec::new(),
             renewals: 0,
+            refusals: Vec::new(),
         }
     }
 
@@ -81,6 +84,9 @@ impl Remote {
         let mut events = Vec::new();
         self.session.receive(now, &header, frames, &mut events);
         for event in events {
+            if let SessionEvent::Refused(refusal) = &event {
+                self.refusals.push(refusal.reason.clone());
+            }
             match event {
                 SessionEvent::Opened => self.is_open = true,
                 SessionEvent::Messages(item) => {
@@ -740,8 +746,27 @@ fn slow_subscriber_is_disconnected_after_the_timeout_and_one_that_reads_is_not()
         4,
         "the subscriber that reads nothing is disconnected"
     );
-    let state = world.links.state();
-    assert!(state.peers.values().any(|peer| &*peer.name == "second"));
+    let names = |world: &World| {
+        let state = world.links.state();
+        let names = state.peers.values().map(|peer| peer.name.to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert!(names(&world).contains(&"second".to_owned()));
+
+    // The first one's queue was full, so that the refusal was lost. It is sent again when the subscriber reads again.
+    world.remotes[0].arriving.clear();
+    world.transmit(0);
+    while !world.remotes[0].sent.is_empty() {
+        world.deliver_to_component(0);
+    }
+    world.deliver_to_remote(0);
+    let refusals = &world.remotes[0].refusals;
+    assert!(
+        refusals.len() == 1 && refusals[0].starts_with("slow consumer"),
+        "{refusals:?}"
+    );
+    world.run(Duration::from_secs(1));
+    assert!(names(&world).contains(&"first".to_owned()));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::{LinkServer, ServerState};
 use crate::clock;
 use crate::link::PeerKey;
 use crate::link::dispatch::WorkerLoss;
+use crate::message::proto::LinkRefusal;
 use crate::message::proto::link_refusal::Kind;
 use crate::shrink::shrink;
 
@@ -75,6 +76,7 @@ impl LinkServer {
             unread_results,
             inspection,
             dispatch,
+            refused,
             ..
         } = state;
         subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
@@ -117,7 +119,7 @@ impl LinkServer {
             }
             let limit = self.options.slow_consumer_timeout;
             if subscriptions.is_slow_consumer(key, &peer.session, limit, now) {
-                peer.refuse_slow_consumer();
+                refused.insert(peer.id.clone(), peer.refuse_slow_consumer());
                 peer.schedule(scheduled);
                 expired.push(key);
             }
@@ -141,7 +143,7 @@ impl LinkServer {
 
 impl LinkPeer {
     /// Ends the session of a client or subscriber that does not read. The next header reports the reason to the peer.
-    fn refuse_slow_consumer(&mut self) {
+    fn refuse_slow_consumer(&mut self) -> LinkRefusal {
         let (name, backlog) = (&self.name, self.session.unacknowledged());
         tracing::error!(
             peer = %name,
@@ -150,7 +152,7 @@ impl LinkPeer {
             "disconnecting slow consumer: backlog full and nothing read in time"
         );
         let reason = "slow consumer: the backlog is full, and nothing was read in time";
-        self.session.refuse_as(Kind::Slow, reason);
+        self.session.refuse_as(Kind::Slow, reason)
     }
 }
 
