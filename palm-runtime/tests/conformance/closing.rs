@@ -15,6 +15,7 @@ use super::setup::{
 };
 
 const COUNT: usize = 50_000;
+/// Longer than [`soon`] waits.
 const LONG: Duration = Duration::from_secs(20);
 
 #[test]
@@ -150,11 +151,8 @@ fn flushing_ends_at_the_deadline() {
                 fill(&push, 64 * 1024, 0, 1_000).await;
                 let begin = Instant::now();
                 soon("closing", push.close(linger)).await;
-                let took = begin.elapsed();
-                assert!(
-                    took < linger + Duration::from_secs(2),
-                    "{took:?} instead of {linger:?}"
-                );
+                // That it does not wait for the peer follows from `soon`: the peer never reads.
+                assert!(begin.elapsed() >= linger);
                 peer.closed().await;
             }
         }
@@ -166,7 +164,6 @@ fn closing_with_nothing_to_send_does_not_wait() {
     check(async {
         let address = unbound_tcp();
         let options = options(|options| options);
-        let begin = Instant::now();
         soon(
             "closing",
             Push::connect(&address, &options).await.unwrap().close(LONG),
@@ -210,11 +207,6 @@ fn closing_with_nothing_to_send_does_not_wait() {
         let (push, pull) = push_to_pull("pull", &any_tcp(), &options).await;
         soon("closing", push.close(LONG)).await;
         soon("closing", pull.close()).await;
-        assert!(
-            begin.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            begin.elapsed()
-        );
     });
 }
 
