@@ -10,7 +10,6 @@ component of two parts, by the names of their classes, and prints their addresse
 A client makes the calls one after another (payloads are hexadecimal), and prints each answer on a line.
 """
 import logging
-import socket
 import sys
 
 from pylm.clients import Client
@@ -18,15 +17,12 @@ from pylm.parts import connections, services
 from pylm.parts.servers import ServerTemplate
 from pylm.servers import Master, Pipeline, Server, Worker
 
+from ports import free_ports
+
 
 def free(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(('127.0.0.1', 0))
-    addresses = ['tcp://127.0.0.1:%d' % s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return addresses
+    first = free_ports(count)
+    return ['tcp://127.0.0.1:%d' % port for port in range(first, first + count)]
 
 
 class Functions:

@@ -12,9 +12,7 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import re
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +21,7 @@ import time
 import urllib.parse
 import urllib.request
 
+from ports import free_ports
 from run import HERE, ROOT, TARGET
 
 TIMEOUT = 60
@@ -57,16 +56,6 @@ def install(python):
         subprocess.run(pip + PACKAGES, check=True)
         found = subprocess.run([python, '-c', find], capture_output=True, text=True, check=True)
     return found.stdout.strip()
-
-
-def free_ports(count):
-    """Returns the first of so many free ports in a row, below those that the system gives to connections."""
-    while True:
-        first = random.randrange(15000, 30000)
-        with contextlib.ExitStack() as sockets, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                sockets.enter_context(socket.socket()).bind(('127.0.0.1', port))
-            return first
 
 
 def eventually(what, function):
