@@ -22,4 +22,19 @@ pub(crate) use palm_proto::link::subscriptions::{
 };
 pub(crate) use palm_proto::link::{CLIENT, PeerKey, SUBSCRIBER, WORKER};
 
+use bytes::Bytes;
 use palm_proto::link::{header, session, subscriptions, truncate_name};
+
+use crate::socket::WriteBy;
+
+/// Limit on the bytes that a sender writes itself. It holds the lock of the link meanwhile.
+const MAX_SENDER_BYTES: usize = 16 * 1024;
+
+/// Returns what writes a transmission of a session. An acknowledgement can wait for messages.
+fn write_by(session: &session::Session, messages: &[Bytes]) -> WriteBy {
+    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    match session.is_quiet() && (1..=MAX_SENDER_BYTES).contains(&bytes) {
+        true => WriteBy::Sender,
+        false => WriteBy::Task,
+    }
+}

@@ -47,3 +47,4 @@ pub use router_dealer::{Dealer, Router};
 pub(crate) use router_dealer::{DealerSender, RouterDepartures, RouterSender};
 pub(crate) use subscriptions::Subscriber;
 pub use subscriptions::SubscriptionChange;
+pub(crate) use zmtp::WriteBy;

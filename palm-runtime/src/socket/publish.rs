@@ -11,7 +11,7 @@ use super::push_pull::{Peers, bind, connect, connect_to};
 use super::subscriptions::{
     Subscriber, SubscriptionChange, SubscriptionEvent, SubscriptionRequest, Subscriptions,
 };
-use super::zmtp::{Receiver, Socket, SubscriptionEvents};
+use super::zmtp::{Receiver, Socket, SubscriptionEvents, WriteBy};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// The publishing end. It sends each message to the subscribers of its topic, and knows their subscriptions.
@@ -151,7 +151,10 @@ impl Publish {
     ///
     /// [`TrySendError::Full`] with the message if a subscriber has no capacity.
     pub fn try_send(&self, topic: Bytes, body: Bytes) -> Result<(), TrySendError<(Bytes, Bytes)>> {
-        match self.socket.try_send(publication(topic, body)) {
+        match self
+            .socket
+            .try_send(publication(topic, body), WriteBy::Task)
+        {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mut frames)) => {
                 let body = frames.pop().unwrap_or_default();

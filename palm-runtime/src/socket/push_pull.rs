@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::kind::Kind;
 use super::subscriptions::SubscriptionRequest;
-use super::zmtp::{Receiver, Socket};
+use super::zmtp::{Receiver, Socket, WriteBy};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// Opens a socket that binds `address`, and returns the bound address.
@@ -142,7 +142,7 @@ impl Push {
     ///
     /// [`TrySendError::Full`] with the message if no peer has capacity.
     pub fn try_send(&self, message: Bytes) -> Result<(), TrySendError<Bytes>> {
-        match self.socket.try_send(single(message)) {
+        match self.socket.try_send(single(message), WriteBy::Task) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mut frames)) => {
                 Err(TrySendError::Full(frames.pop().unwrap_or_default()))

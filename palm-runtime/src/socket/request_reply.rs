@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::router_dealer::{DealerSender, RouterSender};
-use super::zmtp::{MAX_TAKEN, Receiver, Socket};
+use super::zmtp::{MAX_TAKEN, Receiver, Socket, WriteBy};
 use super::{
     Address, Dealer, Frames, Peers, Router, RouterDepartures, SocketClosed, SocketError,
     SocketOptions, TrySendError,
@@ -358,7 +358,7 @@ impl Responder {
     /// [`TrySendError::Full`] with the reply if the peer's queue is full, because it does not read its replies.
     pub fn reply(mut self, body: Bytes) -> Result<(), TrySendError<Bytes>> {
         self.envelope.push(body);
-        match self.sender.try_send(self.envelope) {
+        match self.sender.try_send(self.envelope, WriteBy::Task) {
             Err(TrySendError::Full(mut frames)) => {
                 Err(TrySendError::Full(frames.pop().unwrap_or_default()))
             }

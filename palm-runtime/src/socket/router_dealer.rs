@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::kind::Kind;
 use super::push_pull::{bind, connect};
-use super::zmtp::{Departures, Receiver, Socket};
+use super::zmtp::{Departures, Receiver, Socket, WriteBy};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// Receives from many peers and sends to each of them. The first frame of a message is the routing id of its peer.
@@ -81,7 +81,7 @@ impl Router {
     ///
     /// [`TrySendError::Full`] with the message if the queue is full.
     pub fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
-        self.sender().try_send(frames)
+        self.sender().try_send(frames, WriteBy::Task)
     }
 
     /// Sends queued messages for at most `linger`, and closes the socket.
@@ -108,8 +108,8 @@ impl RouterDepartures {
 pub(crate) struct RouterSender(Arc<Socket>);
 
 impl RouterSender {
-    pub(crate) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
-        match self.0.try_send(frames) {
+    pub(crate) fn try_send(&self, frames: Frames, by: WriteBy) -> Result<(), TrySendError<Frames>> {
+        match self.0.try_send(frames, by) {
             Err(TrySendError::Full(frames)) => Err(TrySendError::Full(frames)),
             // Either the socket is closed or the peer has left.
             Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
@@ -190,8 +190,8 @@ pub(crate) struct DealerSender(Arc<Socket>);
 
 impl DealerSender {
     /// Sends a message if a connected peer has capacity, and returns it otherwise.
-    pub(crate) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
-        self.0.try_send(frames)
+    pub(crate) fn try_send(&self, frames: Frames, by: WriteBy) -> Result<(), TrySendError<Frames>> {
+        self.0.try_send(frames, by)
     }
 
     pub(super) fn into_socket(self) -> Arc<Socket> {

@@ -68,6 +68,9 @@ pub const LIVENESS_VERSION: u32 = 3;
 /// batches too, but only of one call each.
 const BATCHES_VERSION: u32 = 4;
 
+/// Messages share batches and writes while this many or more are unacknowledged.
+const MIN_SHARED: usize = 8;
+
 /// An event that a session reports to its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
@@ -337,6 +340,13 @@ impl Session {
     #[inline]
     pub fn unacknowledged(&self) -> (usize, usize) {
         (self.outbox.messages, self.outbox.bytes)
+    }
+
+    /// Returns whether few messages are unacknowledged, so that a message is best sent at once: hardly any other would
+    /// share its batch, or its write.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.outbox.messages < MIN_SHARED
     }
 
     /// Returns how many messages were submitted in this session, how many of them the peer has acknowledged, and how

@@ -25,7 +25,7 @@ use super::session::{
     CreditWindow, LIVENESS_VERSION, RETURNS_VERSION, Session, SessionEvent, TaggedBatch, VERSION,
     WORKER_CONTROL_VERSION, message_count,
 };
-use super::{SUBSCRIBER, WORKER};
+use super::{SUBSCRIBER, WORKER, write_by};
 use crate::cancellation::Cancellations;
 use crate::clock;
 use crate::link::{header, is_header};
@@ -64,10 +64,6 @@ const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Limits on the unacknowledged messages of this side and on their bytes. Senders wait at either limit.
 const OUTBOX_LIMIT: (usize, usize) = (10_000, 64 * 1024 * 1024);
-
-/// Calls and results share batches while this many messages or more are unacknowledged. With fewer, each is sent at once:
-/// hardly any other would share its batch.
-const MIN_SHARED: usize = 8;
 
 /// Limit on sending the last header when a link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -387,7 +383,7 @@ impl LinkClient {
 
     /// Returns whether a message is best sent at once, because hardly any other would share its batch.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.state().is_quiet()
+        self.state().session.is_quiet()
     }
 
     /// Waits as [`acknowledged`](Self::acknowledged), but no longer than [`DISCONNECTED_TIMEOUT`] for a disconnected
@@ -427,7 +423,7 @@ impl LinkClient {
 
     /// Queues the message of one call, like [`send_all`](Self::send_all). Waits for capacity. Cancel safe.
     ///
-    /// While at least [`MIN_SHARED`] messages are unacknowledged, the message waits for a batch: the task that
+    /// Unless the session is [quiet](Session::is_quiet), the message waits for a batch: the task that
     /// [`drive`](Self::drive)s the link yields once, so that other tasks can add their calls, and then sends the batch.
     /// `function` is the text of the steps.
     pub(crate) async fn send_call(&self, resend: ResendPolicy, function: &str, mut frame: Bytes) {
@@ -449,7 +445,7 @@ impl LinkClient {
             return Err(frame);
         }
         let now = clock::now();
-        if state.is_quiet() {
+        if state.session.is_quiet() {
             state.submit_calls(now);
             let item = TaggedBatch::from_batch(resend.tag(), 0, frame.into());
             state.send_or_keep(item, now);
@@ -998,10 +994,6 @@ impl ClientState {
             && bytes < OUTBOX_LIMIT.1
     }
 
-    fn is_quiet(&self) -> bool {
-        self.session.unacknowledged().0 < MIN_SHARED
-    }
-
     /// Queues a message for this session, or for the next one if this one accepts no further messages.
     fn send_or_keep(&mut self, item: TaggedBatch, now: Instant) {
         if self.peer_is_draining || self.session.is_over() {
@@ -1131,8 +1123,9 @@ impl ClientState {
         let Some(dealer) = &self.dealer else {
             return false;
         };
+        let by = write_by(&self.session, &frames);
         let message = std::iter::once(header).chain(frames).collect();
-        !matches!(dealer.try_send(message), Err(TrySendError::Full(_)))
+        !matches!(dealer.try_send(message, by), Err(TrySendError::Full(_)))
     }
 }
 

@@ -39,14 +39,14 @@ use super::options::LinkOptions;
 use super::peer_log::{PeerLog, listed};
 use super::session::{SessionEvent, memory_bytes};
 use super::subscriptions::{BacklogSize, SubscriptionEvent, SubscriptionTable};
-use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name};
+use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name, write_by};
 use crate::budget::Ledger;
 use crate::clock;
 use crate::id_map::IdMap;
 use crate::log_limit::LimitLog;
 use crate::message::Batch;
 use crate::message::proto::Function;
-use crate::socket::{Frames, RouterSender};
+use crate::socket::{Frames, RouterSender, WriteBy};
 use crate::trace::RecentCalls;
 
 mod deliveries;
@@ -75,6 +75,9 @@ use refused::RefusedSessions;
 use reports::Inspection;
 use requests::OpenRequests;
 use tasks::PausedFlows;
+
+/// Limit on the peers to which one thread writes at once. The tasks of more connections write in parallel.
+const MAX_LONE_PEERS: usize = 2;
 
 /// The links of a component with the peers that connect to it.
 #[derive(Debug)]
@@ -499,7 +502,7 @@ impl LinkServer {
                 } => finished || !makes_calls || !is_draining,
             };
             header.finished &= is_complete && is_finished;
-            output.send(peer.route.clone(), &header, Vec::new());
+            output.send(peer.route.clone(), &header, Vec::new(), WriteBy::Task);
         }
         peers.clear();
         state.hello_memory.clear();
@@ -517,6 +520,7 @@ impl LinkServer {
             scheduled,
             ..
         } = state;
+        let is_lone = scheduled.len() <= MAX_LONE_PEERS;
         for key in scheduled.drain(..) {
             let Some(peer) = peers.get_mut(&key) else {
                 continue;
@@ -528,7 +532,11 @@ impl LinkServer {
             while let Some(transmission) = peer.session.transmit(now) {
                 let route = peer.route.clone();
                 let header = &transmission.header;
-                if !output.send(route, header, transmission.frames) {
+                let by = match is_lone {
+                    true => write_by(&peer.session, &transmission.frames),
+                    false => WriteBy::Task,
+                };
+                if !output.send(route, header, transmission.frames, by) {
                     // The socket's queue is full. The session retries at the next tick or with the next header.
                     peer.session.retry_from(transmission.header.first);
                     break;

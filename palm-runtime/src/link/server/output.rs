@@ -9,7 +9,7 @@ use crate::link::header;
 use crate::message::proto::LinkHeader;
 #[cfg(test)]
 use crate::socket::Frames;
-use crate::socket::{RouterSender, TrySendError};
+use crate::socket::{RouterSender, TrySendError, WriteBy};
 
 /// The destination of headers and messages.
 #[derive(Debug)]
@@ -27,7 +27,13 @@ impl ServerOutput {
     }
 
     /// Returns `false` if the socket's queue is full.
-    pub(super) fn send(&mut self, route: Bytes, header: &LinkHeader, frames: Vec<Bytes>) -> bool {
+    pub(super) fn send(
+        &mut self,
+        route: Bytes,
+        header: &LinkHeader,
+        frames: Vec<Bytes>,
+        by: WriteBy,
+    ) -> bool {
         let message = || {
             let head = [route, header::encode(header)];
             head.into_iter().chain(frames).collect()
@@ -35,7 +41,7 @@ impl ServerOutput {
         match self {
             Self::None => true,
             Self::Router(router) => {
-                !matches!(router.try_send(message()), Err(TrySendError::Full(_)))
+                !matches!(router.try_send(message(), by), Err(TrySendError::Full(_)))
             }
             #[cfg(test)]
             Self::Recorded(sent) => {

@@ -18,7 +18,7 @@ use crate::link::inbound::NO_PEER;
 use crate::link::session::{SessionEvent, TaggedBatch};
 use crate::message::Batch;
 use crate::message::proto::LinkHeader;
-use crate::socket::Frames;
+use crate::socket::{Frames, WriteBy};
 
 /// The peer whose messages are handled. It may be removed meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ impl LinkServer {
                 refusal: Some(refusal),
                 ..header::new(id)
             };
-            state.output.send(route, &header, Vec::new());
+            state.output.send(route, &header, Vec::new(), WriteBy::Task);
             return;
         }
         let key = state.sessions.get(&id).copied().unwrap_or_default();
@@ -81,7 +81,7 @@ impl LinkServer {
                     refusal,
                     ..header::new(id)
                 };
-                state.output.send(route, &header, Vec::new());
+                state.output.send(route, &header, Vec::new(), WriteBy::Task);
             }
             return;
         };

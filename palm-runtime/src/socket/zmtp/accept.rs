@@ -8,7 +8,8 @@ use super::codec::Role;
 use super::connection;
 use super::core::Core;
 use super::listener::Listener;
-use super::peer::{Peer, lock};
+use super::lock::lock;
+use super::peer::Peer;
 use super::stream::Stream;
 use super::table::Admission;
 

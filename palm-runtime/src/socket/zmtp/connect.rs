@@ -9,7 +9,8 @@ use super::super::Address;
 use super::codec::Role;
 use super::connection;
 use super::core::Core;
-use super::peer::{Peer, lock};
+use super::lock::lock;
+use super::peer::Peer;
 use super::stream::Stream;
 
 /// Keeps a connection to an address until the socket closes, or [`disconnect`] ends it.

@@ -22,21 +22,16 @@ use super::codec::{ALLOWANCE, Codec, Role, Step, ZmtpError, frames};
 use super::core::Core;
 use super::inbox::Received;
 use super::message_memory::MessageMemory;
-use super::peer::{Peer, Rejected};
-use super::stream::Stream;
-use crate::socket::Frames;
+use super::outbox::OutboxState;
+use super::peer::{OpenWriter, Peer, Rejected};
+use super::stream::{ReadHalf, Stream};
+use super::writer::Writer;
 
 /// Smallest and largest number of bytes that a read is prepared for. A full read doubles it, a small one halves it.
 const READ_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=32 * 1024;
 
 /// Number of bytes that a read is prepared for after a large frame. The beginning of the next one is copied.
 const LARGE_READ_BYTES: usize = 4 * 1024;
-
-/// Output that is written before further messages are encoded.
-const WRITE_BYTES: usize = 64 * 1024;
-
-/// Bytes of messages that are encoded at once.
-const ENCODE_BYTES: usize = 1024 * 1024;
 
 /// Received messages for which an idle connection keeps a buffer.
 const MAX_IDLE_CAPACITY: usize = 16;
@@ -74,9 +69,11 @@ impl From<io::Error> for ConnectionEnd {
 
 /// Runs a connection to its end.
 pub(super) async fn run(core: Arc<Core>, stream: Stream, role: Role, peer: Arc<Peer>) {
+    let (stream, write) = stream.split();
     let mut connection = Connection {
         core: &core,
         peer: &peer,
+        writer: peer.open_writer(Writer::new(write, core.kind)),
         stream,
         codec: Codec::new(
             role,
@@ -88,7 +85,6 @@ pub(super) async fn run(core: Arc<Core>, stream: Stream, role: Role, peer: Arc<P
         envelope: None,
         received: VecDeque::new(),
         memory: MessageMemory::new(),
-        batch: Vec::new(),
         timer: None,
     };
     let end = tokio::select! {
@@ -106,7 +102,8 @@ pub(super) async fn run(core: Arc<Core>, stream: Stream, role: Role, peer: Arc<P
 struct Connection<'a> {
     core: &'a Core,
     peer: &'a Arc<Peer>,
-    stream: Stream,
+    writer: OpenWriter<'a>,
+    stream: ReadHalf,
     codec: Codec,
     read_bytes: usize,
     /// The first frame of all messages at a ROUTER.
@@ -114,14 +111,13 @@ struct Connection<'a> {
     /// Decoded messages that the inbox has no capacity for.
     received: VecDeque<Received>,
     memory: MessageMemory,
-    batch: Vec<Frames>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What a connection has waited for.
 #[derive(Default)]
 struct Turn {
-    written: Option<io::Result<usize>>,
+    written: Option<io::Result<()>>,
     read: Option<io::Result<usize>>,
     is_granted: bool,
     is_woken: bool,
@@ -160,7 +156,10 @@ impl Connection<'_> {
     /// Returns the routing id that the peer chose.
     async fn shake_hands(&mut self) -> Result<Bytes, ConnectionEnd> {
         loop {
-            match self.codec.step(ALLOWANCE)? {
+            let step = self.codec.step(ALLOWANCE);
+            // It precedes the messages to the peer, which may be sent from now on.
+            self.writer.with(|it| it.encode_commands(&mut self.codec));
+            match step? {
                 Step::Introduced(routing_id) => return Ok(routing_id),
                 // It ends after the handshake, so there are no messages.
                 Step::Messages | Step::NeedsMemory(_) | Step::Incomplete => {}
@@ -175,14 +174,10 @@ impl Connection<'_> {
 
     /// Writes what is left for the peer, such as why its handshake is rejected, if the system accepts it.
     async fn write_rest(&mut self) {
-        let Self { stream, codec, .. } = self;
         poll_fn(|context| {
-            while codec.output_bytes() > 0 {
-                match codec.write_output(|chunks| stream.poll_write(context, chunks)) {
-                    Poll::Ready(Ok(count @ 1..)) => codec.advance_output(count),
-                    _ => break,
-                }
-            }
+            self.writer.with(|it| {
+                while !it.is_idle() && matches!(it.poll_write(context), Poll::Ready(Ok(()))) {}
+            });
             Poll::Ready(())
         })
         .await;
@@ -192,14 +187,15 @@ impl Connection<'_> {
         self.set_timer();
         self.decode()?;
         loop {
-            let is_closing = self.encode()?;
-            if is_closing && self.codec.output_bytes() == 0 {
+            let outbox = self.encode()?;
+            let (is_idle, commands) = self.writer.with(|it| (it.is_idle(), it.command_bytes()));
+            if outbox == OutboxState::Finished && is_idle {
                 return self.close().await;
             }
-            let reads = !is_closing
+            let reads = outbox != OutboxState::Finished
                 && self.received.is_empty()
                 && !self.memory.is_waiting()
-                && self.codec.answer_bytes() < MAX_ANSWER_BYTES;
+                && commands < MAX_ANSWER_BYTES;
             let turn = self.turn(reads).await;
             let has_read = turn.read.is_some();
             self.apply_io(turn.written, turn.read)?;
@@ -219,6 +215,7 @@ impl Connection<'_> {
     async fn turn(&mut self, reads: bool) -> Turn {
         let Self {
             peer,
+            writer,
             stream,
             codec,
             read_bytes,
@@ -228,11 +225,14 @@ impl Connection<'_> {
         } = self;
         let mut woken = pin!(peer.wake.notified());
         poll_fn(|context| {
-            let mut turn = Turn::default();
-            if codec.output_bytes() > 0 {
-                let written = codec.write_output(|chunks| stream.poll_write(context, chunks));
-                turn.written = ready(written);
-            }
+            let written = writer.with(|writer| match writer.is_idle() {
+                true => None,
+                false => ready(writer.poll_write(context)),
+            });
+            let mut turn = Turn {
+                written,
+                ..Turn::default()
+            };
             if reads {
                 turn.read = ready(poll_read(stream, codec, read_bytes, context));
             }
@@ -254,18 +254,11 @@ impl Connection<'_> {
 
     fn apply_io(
         &mut self,
-        written: Option<io::Result<usize>>,
+        written: Option<io::Result<()>>,
         read: Option<io::Result<usize>>,
     ) -> Result<(), ConnectionEnd> {
-        match written.transpose()? {
-            Some(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-            Some(count) => {
-                self.codec.advance_output(count);
-                if self.core.kind == Kind::Publish {
-                    self.peer.note_written();
-                }
-            }
-            None => {}
+        if written.transpose()?.is_some() && self.core.kind == Kind::Publish {
+            self.peer.note_written();
         }
         match read.transpose()? {
             Some(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -329,10 +322,12 @@ impl Connection<'_> {
     fn deliver(&mut self) -> bool {
         if !self.received.is_empty() {
             self.peer.activity.set_active();
+            self.peer.set_keeps_received(true);
             let unsent = self.unsent();
             let inbox = &self.core.inbox;
             let peer = self.peer;
             inbox.push(peer.number, &peer.wake, &mut self.received, unsent);
+            peer.set_keeps_received(!self.received.is_empty());
             if self.received.is_empty() && self.received.capacity() > MAX_IDLE_CAPACITY {
                 self.received = VecDeque::new();
             }
@@ -398,32 +393,34 @@ impl Connection<'_> {
         self.peer.queued_output() + taken
     }
 
-    /// Encodes queued messages, unless the peer does not read. Returns whether the socket is closing and the queue is
-    /// empty.
-    fn encode(&mut self) -> Result<bool, ConnectionEnd> {
-        if self.codec.output_bytes() >= WRITE_BYTES {
-            return Ok(false);
-        }
-        let is_last = self.peer.take_output(&mut self.batch, ENCODE_BYTES);
-        // The first frame is the routing id.
-        let envelope = usize::from(self.core.kind == Kind::Router);
-        for frames in self.batch.drain(..) {
+    /// Encodes queued messages. Returns the state of the queue then, or `HasMessages` while the peer does not read.
+    fn encode(&mut self) -> Result<OutboxState, ConnectionEnd> {
+        let Self { peer, codec, .. } = self;
+        self.writer.with(|writer| {
+            writer.encode_commands(codec);
             if self.core.kind != Kind::Subscribe {
-                self.codec.send(frames.into_iter().skip(envelope))?;
-            } else if let Some(request) = SubscriptionRequest::from_message(&frames) {
-                self.codec.send_subscription(request)?;
+                return Ok(writer.encode(|batch, bytes| peer.take_output(batch, bytes)));
             }
-        }
-        if self.batch.capacity() > MAX_IDLE_CAPACITY {
-            self.batch = Vec::new();
-        }
-        Ok(is_last)
+            if writer.is_full() {
+                return Ok(OutboxState::HasMessages);
+            }
+            let mut requests = Vec::new();
+            let outbox = peer.take_output(&mut requests, usize::MAX);
+            let requests = requests
+                .iter()
+                .filter_map(SubscriptionRequest::from_message);
+            for request in requests {
+                codec.send_subscription(request)?;
+            }
+            writer.encode_commands(codec);
+            Ok(outbox)
+        })
     }
 
     /// Ends a connection. What the peer still sends is read for a moment: the system would otherwise discard what the
     /// peer has not read.
     async fn close(&mut self) -> Result<(), ConnectionEnd> {
-        self.stream.shutdown().await?;
+        poll_fn(|context| self.writer.with(|it| it.poll_shutdown(context))).await?;
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         let mut unread = vec![0; 16 * 1024];
         while let Ok(Ok(1..)) =
@@ -435,7 +432,7 @@ impl Connection<'_> {
 
 /// Reads once: the rest of a large frame, or whatever there is.
 fn poll_read(
-    stream: &mut Stream,
+    stream: &mut ReadHalf,
     codec: &mut Codec,
     read_bytes: &mut usize,
     context: &mut Context<'_>,

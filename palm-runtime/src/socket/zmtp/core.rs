@@ -15,9 +15,11 @@ use super::super::kind::Kind;
 use super::super::subscriptions::{SubscriptionEvent, SubscriptionRequest};
 use super::buffers::Buffers;
 use super::inbox::Inbox;
-use super::peer::{Peer, Rejected, lock};
+use super::lock::lock;
+use super::peer::{Peer, Rejected};
 use super::recipients::Recipients;
 use super::table::{Evicts, Table};
+use super::writer::WriteBy;
 use crate::clock;
 use crate::log_limit::LimitLog;
 use crate::socket::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
@@ -126,9 +128,13 @@ impl Core {
     }
 
     /// Queues a message for its [recipients](Recipients).
-    pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+    pub(super) fn try_send(&self, frames: Frames, by: WriteBy) -> Result<(), TrySendError<Frames>> {
         self.is_open()?;
-        lock(&self.recipients).try_send(frames, self.queue_len())
+        let idle = lock(&self.recipients).try_send(frames, self.queue_len(), by)?;
+        if let Some(peer) = idle {
+            peer.write_now();
+        }
+        Ok(())
     }
 
     /// Queues a message for its [recipients](Recipients), once they are connected and have capacity. Cancel safe.
@@ -138,7 +144,7 @@ impl Core {
             let mut has_capacity = pin!(self.has_capacity.notified());
             // No notification is missed from here on.
             has_capacity.as_mut().enable();
-            frames = match self.try_send(frames) {
+            frames = match self.try_send(frames, WriteBy::Task) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Full(frames)) => frames,
                 Err(TrySendError::Closed(closed)) => return Err(closed),

@@ -11,7 +11,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc};
 
 use super::super::Address;
-use super::peer::lock;
+use super::lock::lock;
 
 /// Bytes that a connection holds in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;

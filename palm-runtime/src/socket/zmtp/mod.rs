@@ -1,9 +1,9 @@
 //! The sockets, of all kinds and transports.
 //!
-//! Every connection is a task ([`connection`]) that owns its stream, whether it was accepted ([`accept`](mod@accept)) or
-//! opened ([`connect`](mod@connect)). The protocol is that of the crate `omq-proto` ([`codec`]). No ZeroMQ crate drives the
-//! connections, because none can stop one in the middle of a message, limit the bytes of all of them, or close one for
-//! another. These bounds hold whatever peers send:
+//! Every connection is a task ([`connection`]) that reads its stream and, as senders may do as well ([`writer`]), writes
+//! it, whether it was accepted ([`accept`](mod@accept)) or opened ([`connect`](mod@connect)). The protocol is that of the
+//! crate `omq-proto` ([`codec`]). No ZeroMQ crate drives the connections, because none can stop one in the middle of a
+//! message, limit the bytes of all of them, or close one for another. These bounds hold whatever peers send:
 //!
 //! - Memory of messages that are being received: `receive_budget`, for all sockets of a component.
 //! - Messages that were received and not taken: [`inbox`].
@@ -23,11 +23,14 @@ mod frame_header;
 mod inbox;
 mod inproc;
 mod listener;
+mod lock;
 mod message_memory;
+mod outbox;
 mod peer;
 mod recipients;
 mod stream;
 mod table;
+mod writer;
 
 use std::io;
 use std::sync::Arc;
@@ -40,7 +43,8 @@ use tokio_util::sync::CancellationToken;
 use self::accept::accept;
 use self::core::Core;
 use self::listener::Listener;
-use self::peer::lock;
+use self::lock::lock;
+pub(crate) use self::writer::WriteBy;
 use super::kind::Kind;
 use super::subscriptions::{SubscriptionEvent, SubscriptionRequest, Subscriptions};
 use super::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
@@ -149,7 +153,7 @@ impl Socket {
         if self.0.kind != Kind::Router {
             return self.0.send(frames).await;
         }
-        match self.try_send(frames) {
+        match self.try_send(frames, WriteBy::Task) {
             Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
             Err(TrySendError::Closed(closed)) => Err(closed),
         }
@@ -161,8 +165,8 @@ impl Socket {
     }
 
     /// Sends a message if its queues have capacity, and returns it otherwise.
-    pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
-        self.0.try_send(frames)
+    pub(super) fn try_send(&self, frames: Frames, by: WriteBy) -> Result<(), TrySendError<Frames>> {
+        self.0.try_send(frames, by)
     }
 
     /// Returns the number of peers that have completed their handshake.

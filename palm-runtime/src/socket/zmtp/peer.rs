@@ -1,20 +1,20 @@
 //! [`Peer`]: a connection, as the rest of its socket sees it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::lock::lock;
+use super::outbox::{Outbox, OutboxState};
 use super::table::{self, Activity};
+use super::writer::{WriteBy, Writer};
 use crate::clock;
 use crate::socket::{Frames, TrySendError};
-
-/// Messages for which an idle connection keeps a buffer.
-const MAX_IDLE_CAPACITY: usize = 16;
 
 /// A connection, as the rest of the socket sees it.
 #[derive(Debug)]
@@ -27,6 +27,9 @@ pub(super) struct Peer {
     /// The routing id, once the peer has completed its handshake.
     pub(super) routing_id: Mutex<Option<Bytes>>,
     outbox: Mutex<Outbox>,
+    /// `None` unless the connection is open. It is locked before the outbox; senders only try to lock it.
+    writer: Mutex<Option<Writer>>,
+    keeps_received: AtomicBool,
     /// Notified when a full queue of a peer has capacity again.
     has_capacity: Arc<Notify>,
     /// Notified when the task of the connection has something to do.
@@ -35,13 +38,25 @@ pub(super) struct Peer {
     pub(super) closed: CancellationToken,
 }
 
-/// Messages to a peer.
-#[derive(Debug, Default)]
-struct Outbox {
-    messages: VecDeque<Frames>,
-    /// The time at which a message has found no capacity, or the last one at which some of the output was written since.
-    full_since: Option<Instant>,
-    is_closing: bool,
+/// The direction to a peer, which is closed when this is dropped.
+pub(super) struct OpenWriter<'a>(&'a Peer);
+
+impl Drop for OpenWriter<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.writer) = None;
+    }
+}
+
+impl OpenWriter<'_> {
+    /// Locks the writer.
+    pub(super) fn with<T>(&self, action: impl FnOnce(&mut Writer) -> T) -> T {
+        let mut writer = lock(&self.0.writer);
+        action(
+            writer
+                .as_mut()
+                .expect("the writer is open until `self` is dropped"),
+        )
+    }
 }
 
 /// Why a peer may not send messages after its handshake, or no longer.
@@ -70,59 +85,73 @@ impl Peer {
             activity: Activity::default(),
             routing_id: Mutex::default(),
             outbox: Mutex::default(),
+            writer: Mutex::default(),
+            keeps_received: AtomicBool::new(false),
             has_capacity,
             wake: Arc::default(),
             closed,
         }
     }
 
-    /// Moves queued messages to `batch`, up to one after the first `bytes`. Returns whether the socket is closing and the
-    /// queue is empty.
-    pub(super) fn take_output(&self, batch: &mut Vec<Frames>, bytes: usize) -> bool {
-        let mut outbox = lock(&self.outbox);
-        let mut taken = 0;
-        while taken <= bytes
-            && let Some(frames) = outbox.messages.pop_front()
-        {
-            taken += frames.iter().map(Bytes::len).sum::<usize>();
-            batch.push(frames);
-        }
-        if !batch.is_empty() && outbox.full_since.take().is_some() {
-            self.has_capacity.notify_waiters();
-        }
-        if outbox.messages.capacity() > MAX_IDLE_CAPACITY && outbox.messages.is_empty() {
-            outbox.messages = VecDeque::new();
-        }
-        outbox.is_closing && outbox.messages.is_empty()
+    /// Opens the direction to the peer until the guard is dropped.
+    pub(super) fn open_writer(&self, writer: Writer) -> OpenWriter<'_> {
+        *lock(&self.writer) = Some(writer);
+        OpenWriter(self)
     }
 
-    /// Queues a message, unless there are `queue_len`.
+    /// Moves queued messages to `batch`, up to one after the first `bytes`. Returns the state of the queue then.
+    pub(super) fn take_output(&self, batch: &mut Vec<Frames>, bytes: usize) -> OutboxState {
+        let mut outbox = lock(&self.outbox);
+        if outbox.take(batch, bytes) {
+            self.has_capacity.notify_waiters();
+        }
+        outbox.state()
+    }
+
+    /// Queues a message, unless there are `queue_len`. Returns whether the caller has to call [`write_now`](Self::write_now).
     pub(super) fn queue(
         &self,
         frames: Frames,
         queue_len: usize,
-    ) -> Result<(), TrySendError<Frames>> {
+        by: WriteBy,
+    ) -> Result<bool, TrySendError<Frames>> {
         let mut outbox = lock(&self.outbox);
-        if outbox.has_capacity(queue_len) {
-            self.push(outbox, frames);
-            Ok(())
-        } else {
-            Err(TrySendError::Full(frames))
+        if !outbox.has_capacity(queue_len) {
+            return Err(TrySendError::Full(frames));
         }
+        let is_first = outbox.push(frames);
+        drop(outbox);
+        if is_first && by == WriteBy::Task {
+            self.wake.notify_one();
+        }
+        Ok(is_first && by == WriteBy::Sender)
     }
 
     /// Queues a message, however many there are.
     pub(super) fn queue_any(&self, frames: Frames) {
-        self.push(lock(&self.outbox), frames);
-    }
-
-    fn push(&self, mut outbox: MutexGuard<'_, Outbox>, frames: Frames) {
-        outbox.messages.push_back(frames);
-        let is_first = outbox.messages.len() == 1;
-        drop(outbox);
-        if is_first {
+        if lock(&self.outbox).push(frames) {
             self.wake.notify_one();
         }
+    }
+
+    /// Writes the queued messages if the connection is idle, and wakes its task if messages are left.
+    pub(super) fn write_now(&self) {
+        let is_written = match self.writer.try_lock() {
+            Ok(mut writer) => writer
+                .as_mut()
+                .is_some_and(|it| it.write_now(|batch, bytes| self.take_output(batch, bytes))),
+            Err(_) => false,
+        };
+        // The task keeps received messages back while the queue is full.
+        if !is_written || self.keeps_received.load(Ordering::Acquire) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Notes whether the task has received messages that are not delivered. It notes this before it reads
+    /// [`queued_output`](Self::queued_output): a sender that empties the queue afterwards then wakes the task.
+    pub(super) fn set_keeps_received(&self, keeps_received: bool) {
+        self.keeps_received.store(keeps_received, Ordering::Release);
     }
 
     /// Returns whether another message may be queued. If not, its sender waits.
@@ -155,18 +184,4 @@ impl Peer {
         lock(&self.outbox).is_closing = true;
         self.wake.notify_one();
     }
-}
-
-impl Outbox {
-    fn has_capacity(&mut self, queue_len: usize) -> bool {
-        let has_capacity = self.messages.len() < queue_len;
-        if !has_capacity {
-            self.full_since.get_or_insert_with(clock::now);
-        }
-        has_capacity
-    }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::super::kind::Kind;
 use super::super::subscriptions::{SubscriptionEvent, SubscriptionRequest, Subscriptions};
 use super::peer::{Peer, Rejected};
+use super::writer::WriteBy;
 use crate::socket::{Frames, TrySendError};
 
 /// The peers that have completed their handshake, in the order in which a socket of its kind sends to them.
@@ -132,17 +133,22 @@ impl Recipients {
     }
 
     /// Queues a message for its peers: for all of them, or for none if one has no capacity. A message that has no peer is
-    /// dropped at a ROUTER and a PUB, and returned otherwise.
+    /// dropped at a ROUTER and a PUB, and returned otherwise. Returns the peer that the caller has to
+    /// [write to](Peer::write_now), without a lock on `self`.
     pub(super) fn try_send(
         &mut self,
         frames: Frames,
         queue_len: usize,
-    ) -> Result<(), TrySendError<Frames>> {
+        by: WriteBy,
+    ) -> Result<Option<Arc<Peer>>, TrySendError<Frames>> {
         match self {
-            Self::InTurn(rotation) => rotation.try_send(frames, queue_len),
+            Self::InTurn(rotation) => rotation.try_send(frames, queue_len, by),
             Self::ByRoutingId(peers) => match frames.first().and_then(|id| peers.get(id)) {
-                Some(peer) => peer.queue(frames, queue_len),
-                None => Ok(()),
+                Some(peer) => {
+                    let writes = peer.queue(frames, queue_len, by)?;
+                    Ok(writes.then(|| peer.clone()))
+                }
+                None => Ok(None),
             },
             Self::ByTopic(subscribers) => {
                 let peers = subscribers.matching(&frames);
@@ -157,7 +163,7 @@ impl Recipients {
                     }
                     last.queue_any(frames);
                 }
-                Ok(())
+                Ok(None)
             }
             Self::Publishers(_) | Self::None => Err(TrySendError::Full(frames)),
         }
@@ -200,7 +206,7 @@ impl Recipients {
         }
         for peer in peers {
             if peer
-                .queue(request.clone().into_message(), queue_len)
+                .queue(request.clone().into_message(), queue_len, WriteBy::Task)
                 .is_err()
             {
                 peer.closed.cancel();
@@ -226,13 +232,15 @@ impl Rotation {
         &mut self,
         mut frames: Frames,
         queue_len: usize,
-    ) -> Result<(), TrySendError<Frames>> {
+        by: WriteBy,
+    ) -> Result<Option<Arc<Peer>>, TrySendError<Frames>> {
         for _ in 0..self.peers.len() {
             let peer = &self.peers[self.next % self.peers.len()];
             self.next = (self.next + 1) % self.peers.len();
-            frames = match peer.queue(frames, queue_len) {
+            frames = match peer.queue(frames, queue_len, by) {
                 Err(TrySendError::Full(frames)) => frames,
-                sent => return sent,
+                Err(closed) => return Err(closed),
+                Ok(writes) => return Ok(writes.then(|| peer.clone())),
             };
         }
         Err(TrySendError::Full(frames))

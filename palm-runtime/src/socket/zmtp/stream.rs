@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, DuplexStream};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -46,14 +46,30 @@ async fn connect_ipc(path: &str) -> io::Result<UnixStream> {
     UnixStream::connect(path).await
 }
 
-/// Evaluates an expression for the stream of either transport.
+/// The direction from the peer.
+pub(super) enum ReadHalf {
+    Tcp(tokio::net::tcp::OwnedReadHalf),
+    #[cfg(unix)]
+    Ipc(tokio::net::unix::OwnedReadHalf),
+    Inproc(tokio::io::ReadHalf<DuplexStream>),
+}
+
+/// The direction to the peer.
+pub(super) enum WriteHalf {
+    Tcp(tokio::net::tcp::OwnedWriteHalf),
+    #[cfg(unix)]
+    Ipc(tokio::net::unix::OwnedWriteHalf),
+    Inproc(tokio::io::WriteHalf<DuplexStream>),
+}
+
+/// Evaluates an expression for the stream, or the half of it, of either transport.
 macro_rules! either {
-    ($stream:expr, $inner:ident => $result:expr) => {
+    ($kind:ident, $stream:expr, $inner:ident => $result:expr) => {
         match $stream {
-            Stream::Tcp($inner) => $result,
+            $kind::Tcp($inner) => $result,
             #[cfg(unix)]
-            Stream::Ipc($inner) => $result,
-            Stream::Inproc($inner) => $result,
+            $kind::Ipc($inner) => $result,
+            $kind::Inproc($inner) => $result,
         }
     };
 }
@@ -103,6 +119,26 @@ impl Stream {
         }
     }
 
+    pub(super) fn split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Self::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            #[cfg(unix)]
+            Self::Ipc(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Ipc(read), WriteHalf::Ipc(write))
+            }
+            Self::Inproc(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                (ReadHalf::Inproc(read), WriteHalf::Inproc(write))
+            }
+        }
+    }
+}
+
+impl ReadHalf {
     /// Returns the address of the peer, for the log.
     pub(super) fn peer(&self) -> String {
         match self {
@@ -118,9 +154,9 @@ impl Stream {
     /// Waits until there are bytes, or the end, if the transport can tell before a read.
     pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Tcp(stream) => stream.as_ref().poll_read_ready(context),
             #[cfg(unix)]
-            Self::Ipc(stream) => stream.poll_read_ready(context),
+            Self::Ipc(stream) => stream.as_ref().poll_read_ready(context),
             Self::Inproc(_) => Poll::Ready(Ok(())),
         }
     }
@@ -133,25 +169,27 @@ impl Stream {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         let mut input = input.limit(limit);
-        either!(self, stream => pin!(stream.read_buf(&mut input)).poll(context))
+        either!(Self, self, stream => pin!(stream.read_buf(&mut input)).poll(context))
     }
 
+    /// Reads once. Cancel safe.
+    pub(super) async fn read(&mut self, input: &mut [u8]) -> io::Result<usize> {
+        either!(Self, self, stream => stream.read(input).await)
+    }
+}
+
+impl WriteHalf {
     /// Writes once.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         chunks: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write_vectored(context, chunks))
+        either!(Self, self, stream => Pin::new(stream).poll_write_vectored(context, chunks))
     }
 
-    /// Closes the direction to the peer.
-    pub(super) async fn shutdown(&mut self) -> io::Result<()> {
-        either!(self, stream => stream.shutdown().await)
-    }
-
-    /// Reads once. Cancel safe.
-    pub(super) async fn read(&mut self, input: &mut [u8]) -> io::Result<usize> {
-        either!(self, stream => stream.read(input).await)
+    /// Closes the direction.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(Self, self, stream => Pin::new(stream).poll_shutdown(context))
     }
 }

@@ -1,21 +1,22 @@
-//! ZMTP of one connection: bytes in, messages out, and back. No I/O.
+//! ZMTP of one connection: bytes in, messages out ([`Codec`]), and back ([`Output`]). No I/O.
 //!
 //! The protocol is that of the crate `omq-proto`, whose [`Connection`] shakes hands, decodes and encodes. It keeps all
 //! that it is fed, so [`Codec`] feeds it complete frames, and these only while there is memory for their message. For
 //! that it reads the headers of frames: the crate does not report how much of an incomplete message it keeps. The payload of
 //! a large frame does not pass through the crate's buffer. It is read into the memory that the message keeps.
 
+mod output;
+
 use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use omq_proto::frame_buffer::FrameBuffer;
 use omq_proto::proto::command::Command;
 pub(super) use omq_proto::proto::connection::Role;
 use omq_proto::proto::connection::{Connection, ConnectionConfig, Event};
 use omq_proto::{MechanismSetup, Message, Payload, SocketType};
 
+pub(super) use self::output::Output;
 use super::super::kind::Kind;
 use super::super::subscriptions::SubscriptionRequest;
 use super::buffers::Buffers;
@@ -51,15 +52,6 @@ const BATCH: usize = 128;
 
 /// Messages for which an idle connection keeps buffers.
 const MAX_IDLE_MESSAGES: usize = 16;
-
-/// Output for which an idle connection keeps a buffer.
-const MAX_IDLE_OUTPUT: usize = 4 * 1024;
-
-/// Length from which a message that is sent is not copied.
-const SHARED_OUTPUT: usize = 4 * 1024;
-
-/// Chunks that are written at once.
-const MAX_CHUNKS: usize = 64;
 
 /// Input that is not valid ZMTP, or exceeds a limit.
 #[derive(Debug, thiserror::Error)]
@@ -105,11 +97,8 @@ pub(super) struct Codec {
     messages: VecDeque<Message>,
     is_publisher: bool,
     subscription_requests: Vec<SubscriptionRequest>,
-    output: FrameBuffer,
-    /// Most bytes of output since it was created.
-    output_peak: usize,
-    /// Bytes of the output that answer PINGs.
-    answers: usize,
+    /// What the crate sends itself: the handshake, subscriptions, PINGs and the answers to them.
+    commands: Vec<u8>,
 }
 
 /// A frame whose payload is being read.
@@ -166,11 +155,9 @@ impl Codec {
             messages: VecDeque::new(),
             is_publisher: kind == Kind::Publish,
             subscription_requests: Vec::new(),
-            output: new_output(),
-            output_peak: 0,
-            answers: 0,
+            commands: Vec::new(),
         };
-        codec.take_output();
+        codec.keep_commands();
         codec
     }
 
@@ -267,7 +254,7 @@ impl Codec {
         let frames = self.input.split_to(bytes).freeze();
         let fed = self.zmtp.handle_input(frames);
         // The crate answers a handshake that it rejects.
-        self.take_output();
+        self.keep_commands();
         fed?;
         self.settle()
     }
@@ -275,7 +262,7 @@ impl Codec {
     /// Continues when the crate has stopped because of its answers to PINGs.
     fn settle(&mut self) -> Result<(), ZmtpError> {
         loop {
-            self.take_output();
+            self.keep_commands();
             if !self.zmtp.has_pending_input() {
                 return Ok(());
             }
@@ -290,7 +277,6 @@ impl Codec {
                     peer_properties, ..
                 } => {
                     self.is_introduced = true;
-                    self.answers = 0;
                     let id = peer_properties.identity.as_deref().unwrap_or_default();
                     return Some(Step::Introduced(Bytes::copy_from_slice(id)));
                 }
@@ -359,19 +345,6 @@ impl Codec {
         }
     }
 
-    /// Encodes a message.
-    pub(super) fn send(&mut self, frames: impl Iterator<Item = Bytes>) -> Result<(), ZmtpError> {
-        let message = Message::multipart_payloads(frames.map(Payload::from_bytes));
-        if self.zmtp.has_frame_transform() {
-            self.zmtp.send_message(&message)?;
-            self.take_output();
-        } else {
-            self.output.frame(&message);
-            self.output_peak = self.output_peak.max(self.output.total_bytes());
-        }
-        Ok(())
-    }
-
     /// Encodes a subscription request.
     pub(super) fn send_subscription(
         &mut self,
@@ -381,7 +354,7 @@ impl Codec {
             SubscriptionRequest::Subscribe(prefix) => Command::Subscribe(prefix),
             SubscriptionRequest::Cancel(prefix) => Command::Cancel(prefix),
         })?;
-        self.take_output();
+        self.keep_commands();
         Ok(())
     }
 
@@ -390,49 +363,24 @@ impl Codec {
             ttl_deciseconds: 0,
             context: Bytes::new(),
         })?;
-        self.take_output();
+        self.keep_commands();
         Ok(())
     }
 
-    /// Moves the crate's own output, which is short, behind the encoded messages.
-    fn take_output(&mut self) {
+    fn keep_commands(&mut self) {
         let bytes = self.zmtp.pending_transmit_size();
-        if bytes == 0 {
-            return;
-        }
-        for chunk in self.zmtp.transmit_chunks() {
-            self.output.push_pre_framed(&chunk);
-        }
-        self.zmtp.advance_transmit(bytes);
-        self.answers += bytes;
-        self.output_peak = self.output_peak.max(self.output.total_bytes());
-    }
-
-    pub(super) fn output_bytes(&self) -> usize {
-        self.output.total_bytes()
-    }
-
-    /// Returns how many bytes of the output are answers to PINGs.
-    pub(super) fn answer_bytes(&self) -> usize {
-        self.answers
-    }
-
-    /// Calls `write` with the output, which it has written as many bytes of as it returns.
-    pub(super) fn write_output<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        let mut slices = [IoSlice::new(&[]); MAX_CHUNKS];
-        let count = self.output.io_slices(&mut slices);
-        write(&slices[..count])
-    }
-
-    /// Removes output that was written.
-    pub(super) fn advance_output(&mut self, bytes: usize) {
-        self.output.advance(bytes);
-        if self.output.total_bytes() == 0 {
-            self.answers = 0;
-            if self.output_peak > MAX_IDLE_OUTPUT {
-                self.output = new_output();
-                self.output_peak = 0;
+        if bytes > 0 {
+            for chunk in self.zmtp.transmit_chunks() {
+                self.commands.extend_from_slice(&chunk);
             }
+            self.zmtp.advance_transmit(bytes);
+        }
+    }
+
+    /// Moves the commands for the peer to `output`.
+    pub(super) fn take_commands(&mut self, output: &mut Output) {
+        if !self.commands.is_empty() {
+            output.push_commands(&std::mem::take(&mut self.commands));
         }
     }
 }
@@ -440,13 +388,9 @@ impl Codec {
 /// The security mechanism of these sockets.
 ///
 /// [`Codec`] reads the flag MORE of frames to know their messages. An encrypting mechanism protects another copy of it:
-/// with such a mechanism, [`Codec::step`] has to count all frames since the last message.
+/// with such a mechanism, [`Codec::step`] has to count all frames since the last message, and [`Output`] to encrypt its own.
 fn mechanism() -> MechanismSetup {
     MechanismSetup::Null
-}
-
-fn new_output() -> FrameBuffer {
-    FrameBuffer::with_config_lazy(SHARED_OUTPUT, 1024)
 }
 
 /// Returns the frames of a message, after those of an envelope.
