@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::stream;
 use tokio::sync::{Notify, broadcast};
 
 use crate::clock;
@@ -142,9 +144,18 @@ impl Cancellations {
         }
     }
 
-    /// Returns a receiver of the lists that are to be forwarded from now on.
-    pub(crate) fn relay(&self) -> CancellationRelay {
-        CancellationRelay(self.relay.subscribe())
+    /// Returns the lists that are to be forwarded from now on. It never ends.
+    pub(crate) fn relay(&self) -> impl Stream<Item = Bytes> + use<> {
+        stream::unfold(self.relay.subscribe(), async |mut lists| {
+            loop {
+                match lists.recv().await {
+                    Ok(list) => return Some((list, lists)),
+                    // Calls of skipped lists run to completion.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        })
     }
 }
 
@@ -180,34 +191,16 @@ impl RecentCancellations {
     }
 }
 
-/// Receives the cancellations that are to be forwarded.
-#[derive(Debug)]
-pub(crate) struct CancellationRelay(broadcast::Receiver<Bytes>);
-
-impl CancellationRelay {
-    /// Returns the next list of calls; waits forever once there will be none. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Bytes {
-        loop {
-            match self.0.recv().await {
-                Ok(list) => return list,
-                // Calls of skipped lists run to completion.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
+    use futures_util::{FutureExt as _, StreamExt as _};
 
     use super::*;
 
     #[tokio::test]
     async fn cancelled_call_is_known_and_forwarded_once() {
         let cancellations = Cancellations::default();
-        let mut relay = cancellations.relay();
+        let mut relay = pin!(cancellations.relay());
         let mut waiting = pin!(cancellations.cancelled("id/2"));
         assert!(waiting.as_mut().now_or_never().is_none());
         assert!(!cancellations.has("id/1"));
@@ -216,10 +209,10 @@ mod tests {
         assert!(cancellations.has("id/1") && cancellations.has("id/2"));
         assert!(!cancellations.has("id/") && !cancellations.has(""));
         waiting.await;
-        assert_eq!(relay.next().await, "id/1\nid/2");
+        assert_eq!(relay.next().await.unwrap(), "id/1\nid/2");
 
         cancellations.cancel(b"id/2\nid/3");
-        assert_eq!(relay.next().await, "id/3");
+        assert_eq!(relay.next().await.unwrap(), "id/3");
         cancellations.cancel(b"id/3");
         assert!(relay.next().now_or_never().is_none());
     }
@@ -227,14 +220,14 @@ mod tests {
     #[test]
     fn cancelled_client_that_returns_is_restored_and_its_own_cancellations_stay() {
         let cancellations = Cancellations::default();
-        let mut relay = cancellations.relay();
+        let mut relay = pin!(cancellations.relay());
         cancellations.restore("id");
         cancellations.cancel(b"id/\nid/7");
         assert!(cancellations.has("id/1") && cancellations.has("id/7"));
-        assert_eq!(relay.next().now_or_never().unwrap(), "id/\nid/7");
+        assert_eq!(relay.next().now_or_never().unwrap().unwrap(), "id/\nid/7");
         cancellations.restore("id");
         assert!(!cancellations.has("id/1") && cancellations.has("id/7"));
-        let relayed = relay.next().now_or_never().unwrap();
+        let relayed = relay.next().now_or_never().unwrap().unwrap();
         assert_eq!(relayed, "+id/");
         cancellations.restore("id");
         assert!(relay.next().now_or_never().is_none());

@@ -15,12 +15,14 @@
 //! do not read their replies cannot exhaust memory.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_core::Stream;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, stream};
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
 
@@ -162,9 +164,12 @@ impl OpenCacheService {
         let mut running = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
-        let mut departures = (!links.offered().is_empty()).then(|| reply.departures());
+        let serves_links = !links.offered().is_empty();
+        // These live as long as the part, so that a message does not register each of them again.
+        let mut stopped = pin!(stop.stopped());
+        let mut cancelled = pin!(state.cancellations.relay());
+        let mut gone = pin!(gone(serves_links.then(|| reply.departures())));
         let mut others = Vec::new();
-        let mut cancelled = state.cancellations.relay();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = clock::now();
@@ -175,7 +180,7 @@ impl OpenCacheService {
             } else {
                 tokio::select! {
                     biased;
-                    () = stop.stopped() => break,
+                    () = &mut stopped => break,
                     Some(waits) = running.next() => {
                         if let Some((poll, request)) = waits {
                             if watching.len() < MAX_WATCHERS {
@@ -189,15 +194,15 @@ impl OpenCacheService {
                     Some(()) = watching.next() => None,
                     // Polled before requests: both are rarely ready, and a flood of requests must not delay the
                     // detection of disconnected peers.
-                    gone = gone(&mut departures) => {
+                    Some(gone) = gone.next(), if serves_links => {
                         links.record_disconnect(&gone?);
                         None
                     }
-                    list = cancelled.next(), if departures.is_some() => {
+                    Some(list) = cancelled.next(), if serves_links => {
                         links.cancel(&list);
                         None
                     }
-                    _ = ticks.tick(), if departures.is_some() => {
+                    _ = ticks.tick(), if serves_links => {
                         let last = std::mem::replace(&mut ticked, clock::now());
                         service.tick(clock::since(last) > LATE_TICK);
                         if trimmer.is_due(links.take_ended(), ticked) {
@@ -211,7 +216,7 @@ impl OpenCacheService {
                 }
             };
             if !others.is_empty() {
-                if departures.is_some() {
+                if serves_links {
                     service.receive_over_links(others.drain(..));
                 } else {
                     others.clear();
@@ -368,12 +373,12 @@ impl<'a> ControlService<'a> {
     }
 }
 
-/// Waits for the next peer that disconnects; for ever if links are not served.
-async fn gone(departures: &mut Option<RouterDepartures>) -> Result<Bytes, SocketClosed> {
-    match departures {
-        Some(departures) => departures.next().await,
-        None => std::future::pending().await,
-    }
+/// Returns the peers that disconnect; none without `departures`.
+fn gone(departures: Option<RouterDepartures>) -> impl Stream<Item = Result<Bytes, SocketClosed>> {
+    stream::unfold(departures, async |departures| {
+        let mut departures = departures?;
+        Some((departures.next().await, Some(departures)))
+    })
 }
 
 /// The error of one of the component's own verbs.

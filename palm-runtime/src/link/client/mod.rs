@@ -681,8 +681,11 @@ impl LinkClient {
         let mut begin = clock::now();
         let mut planned = begin;
         let sender = dealer.sender();
-        let mut seen = sender.peers_generation();
         let mut messages = Vec::new();
+        // These live as long as the connection, so that a message does not register each of them again.
+        let mut changed = pin!(sender.peers_changed(sender.peers_generation()));
+        let mut calls_added = pin!(self.calls_added.notified());
+        let mut timer = pin!(tokio::time::sleep(self.options.idle_timeout));
         loop {
             let now = clock::now();
             if now.saturating_duration_since(planned)
@@ -712,20 +715,27 @@ impl LinkClient {
             planned = due;
             // Tokio's timers have a resolution of 1 ms.
             let due = (due + Duration::from_millis(1)).into();
+            // A timer that fires too early is set again then.
+            if due < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(due);
+            }
             tokio::select! {
                 biased;
                 received = dealer.recv_many(&mut messages, 256) => received?,
-                changed = sender.peers_changed(seen) => {
-                    changed?;
-                    seen = sender.peers_generation();
+                is_open = &mut changed => {
+                    is_open?;
+                    changed.set(sender.peers_changed(sender.peers_generation()));
                     let mut state = self.state();
                     state.session.reconnected();
                     drop(state);
                     self.notify_changed();
                 }
                 // The flush at the beginning of the loop sends the calls that other tasks add until then.
-                () = self.calls_added.notified() => tokio::task::yield_now().await,
-                () = tokio::time::sleep_until(due) => {}
+                () = &mut calls_added => {
+                    calls_added.set(self.calls_added.notified());
+                    tokio::task::yield_now().await;
+                }
+                () = &mut timer => {}
             }
             if !messages.is_empty() {
                 self.receive(messages.drain(..));

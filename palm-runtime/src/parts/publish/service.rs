@@ -1,8 +1,10 @@
 //! [`PubService`]: the part, its options and its run loop.
 
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::legacy::{LegacySubscribers, ResendBuffer, StaleSubscriptions};
@@ -220,7 +222,9 @@ impl AnyPubService {
         let state = opened.state.clone();
         let mut publisher = self.publisher(opened);
         let stop = inlet.stop.clone();
-        let mut cancelled = state.cancellations.relay();
+        // These live as long as the part, so that a message does not register each of them again.
+        let mut cancelled = pin!(state.cancellations.relay());
+        let mut is_expired = pin!(stop.expired());
         let mut is_in_place = false;
         let mut envelopes = Vec::new();
         loop {
@@ -245,7 +249,7 @@ impl AnyPubService {
                     is_in_place = true;
                     state.links.set_in_place();
                 }
-                list = cancelled.next() => publisher.publish_cancellations(list).await?,
+                Some(list) = cancelled.next() => publisher.publish_cancellations(list).await?,
                 count = inlet.recv_batches(&mut envelopes, BATCH) => {
                     if count == 0 {
                         break;
@@ -257,7 +261,7 @@ impl AnyPubService {
                     publisher.streams_are_in_place().await?;
                 }
                 () = expired => publisher.expire().await?,
-                () = stop.expired() => break,
+                () = &mut is_expired => break,
             }
             let (messages, bytes) = publisher.pending.size();
             publisher.counters.set_held(messages, bytes);
