@@ -32,8 +32,8 @@ const MAX_SENDER_BYTES: usize = 16 * 1024;
 
 /// Returns what writes a transmission of a session. An acknowledgement can wait for messages.
 fn write_by(session: &session::Session, messages: &[Bytes]) -> WriteBy {
-    let bytes: usize = messages.iter().map(Bytes::len).sum();
-    match session.is_quiet() && (1..=MAX_SENDER_BYTES).contains(&bytes) {
+    let bytes = || messages.iter().map(Bytes::len).sum::<usize>();
+    match session.is_quiet() && (1..=MAX_SENDER_BYTES).contains(&bytes()) {
         true => WriteBy::Sender,
         false => WriteBy::Task,
     }

@@ -22,7 +22,7 @@ use super::codec::{ALLOWANCE, Codec, Role, Step, ZmtpError, frames};
 use super::core::Core;
 use super::inbox::Received;
 use super::message_memory::MessageMemory;
-use super::outbox::OutboxState;
+use super::outbox::{MAX_IDLE_CAPACITY, OutboxState};
 use super::peer::{OpenWriter, Peer, Rejected};
 use super::stream::{ReadHalf, Stream};
 use super::writer::Writer;
@@ -32,9 +32,6 @@ const READ_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=32 * 1024;
 
 /// Number of bytes that a read is prepared for after a large frame. The beginning of the next one is copied.
 const LARGE_READ_BYTES: usize = 4 * 1024;
-
-/// Received messages for which an idle connection keeps a buffer.
-const MAX_IDLE_CAPACITY: usize = 16;
 
 /// Bytes of answers to PINGs that a peer may leave unread before it is not read any more.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;

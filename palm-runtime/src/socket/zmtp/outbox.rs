@@ -9,7 +9,7 @@ use crate::clock;
 use crate::socket::Frames;
 
 /// Messages for which an idle connection keeps a buffer.
-const MAX_IDLE_CAPACITY: usize = 16;
+pub(super) const MAX_IDLE_CAPACITY: usize = 16;
 
 /// Messages to a peer that are not encoded.
 #[derive(Debug, Default)]

@@ -144,10 +144,7 @@ impl Recipients {
         match self {
             Self::InTurn(rotation) => rotation.try_send(frames, queue_len, by),
             Self::ByRoutingId(peers) => match frames.first().and_then(|id| peers.get(id)) {
-                Some(peer) => {
-                    let writes = peer.queue(frames, queue_len, by)?;
-                    Ok(writes.then(|| peer.clone()))
-                }
+                Some(peer) => Ok(peer.queue(frames, queue_len, by)?.then(|| peer.clone())),
                 None => Ok(None),
             },
             Self::ByTopic(subscribers) => {
@@ -239,8 +236,7 @@ impl Rotation {
             self.next = (self.next + 1) % self.peers.len();
             frames = match peer.queue(frames, queue_len, by) {
                 Err(TrySendError::Full(frames)) => frames,
-                Err(closed) => return Err(closed),
-                Ok(writes) => return Ok(writes.then(|| peer.clone())),
+                sent => return Ok(sent?.then(|| peer.clone())),
             };
         }
         Err(TrySendError::Full(frames))

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use super::super::kind::Kind;
 use super::codec::{Codec, Output};
-use super::outbox::OutboxState;
+use super::outbox::{MAX_IDLE_CAPACITY, OutboxState};
 use super::stream::WriteHalf;
 use crate::socket::Frames;
 
@@ -19,9 +19,6 @@ const WRITE_BYTES: usize = 64 * 1024;
 
 /// Bytes of messages that are encoded at once.
 const ENCODE_BYTES: usize = 1024 * 1024;
-
-/// Messages for which an idle connection keeps a buffer.
-const MAX_IDLE_CAPACITY: usize = 16;
 
 /// What writes a message to its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
