@@ -15,13 +15,11 @@
 //! do not read their replies cannot exhaust memory.
 
 use std::collections::VecDeque;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_core::Stream;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures_util::{StreamExt, stream};
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
@@ -165,13 +163,9 @@ impl OpenCacheService {
         let mut watching = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
         let serves_links = !links.offered().is_empty();
-        // These live as long as the part, so that a message does not register each of them again.
-        let mut stopped = pin!(stop.stopped());
-        let mut cancelled = pin!(state.cancellations.relay());
-        let mut gone = pin!(gone(serves_links.then(|| reply.departures())));
+        let departures = serves_links.then(|| reply.departures());
+        let mut events = events(&stop, &state, departures);
         let mut others = Vec::new();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = clock::now();
         let mut trimmer = Trimmer::default();
         loop {
@@ -180,7 +174,23 @@ impl OpenCacheService {
             } else {
                 tokio::select! {
                     biased;
-                    () = &mut stopped => break,
+                    // Polled before requests: they are rarely ready, and a flood of requests must not delay the detection
+                    // of disconnected peers.
+                    Some(event) = events.next() => {
+                        match event {
+                            Event::Stopped => break,
+                            Event::Disconnected(peer) => links.record_disconnect(&peer?),
+                            Event::Cancelled(list) => links.cancel(&list),
+                            Event::Tick => {
+                                let last = std::mem::replace(&mut ticked, clock::now());
+                                service.tick(clock::since(last) > LATE_TICK);
+                                if trimmer.is_due(links.take_ended(), ticked) {
+                                    tokio::task::spawn_blocking(palm_malloc::return_freed_memory);
+                                }
+                            }
+                        }
+                        None
+                    }
                     Some(waits) = running.next() => {
                         if let Some((poll, request)) = waits {
                             if watching.len() < MAX_WATCHERS {
@@ -192,24 +202,6 @@ impl OpenCacheService {
                         None
                     }
                     Some(()) = watching.next() => None,
-                    // Polled before requests: both are rarely ready, and a flood of requests must not delay the
-                    // detection of disconnected peers.
-                    Some(gone) = gone.next(), if serves_links => {
-                        links.record_disconnect(&gone?);
-                        None
-                    }
-                    Some(list) = cancelled.next(), if serves_links => {
-                        links.cancel(&list);
-                        None
-                    }
-                    _ = ticks.tick(), if serves_links => {
-                        let last = std::mem::replace(&mut ticked, clock::now());
-                        service.tick(clock::since(last) > LATE_TICK);
-                        if trimmer.is_due(links.take_ended(), ticked) {
-                            tokio::task::spawn_blocking(palm_malloc::return_freed_memory);
-                        }
-                        None
-                    }
                     request = reply.recv_or_other(is_header, &mut others) => {
                         request?.and_then(|(frames, responder)| service.admit(frames, responder))
                     }
@@ -373,12 +365,38 @@ impl<'a> ControlService<'a> {
     }
 }
 
-/// Returns the peers that disconnect; none without `departures`.
-fn gone(departures: Option<RouterDepartures>) -> impl Stream<Item = Result<Bytes, SocketClosed>> {
-    stream::unfold(departures, async |departures| {
-        let mut departures = departures?;
-        Some((departures.next().await, Some(departures)))
-    })
+/// What happens besides requests and messages of links.
+enum Event {
+    Stopped,
+    Disconnected(Result<Bytes, SocketClosed>),
+    Cancelled(Bytes),
+    Tick,
+}
+
+/// Returns the events of a control service, without `departures` only the end of the part. They are one stream, which
+/// polls those of them that were woken, so that a message does not poll each.
+fn events<'a>(
+    stop: &'a Stop,
+    state: &'a ComponentState,
+    departures: Option<RouterDepartures>,
+) -> SelectAll<BoxStream<'a, Event>> {
+    let stopped = stream::once(stop.stopped()).map(|()| Event::Stopped);
+    let mut events = stream::select_all([stopped.boxed()]);
+    if let Some(departures) = departures {
+        let disconnected = stream::unfold(departures, async |mut departures| {
+            Some((Event::Disconnected(departures.next().await), departures))
+        });
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ticks = stream::unfold(ticks, async |mut ticks| {
+            ticks.tick().await;
+            Some((Event::Tick, ticks))
+        });
+        events.push(disconnected.boxed());
+        events.push(state.cancellations.relay().map(Event::Cancelled).boxed());
+        events.push(ticks.boxed());
+    }
+    events
 }
 
 /// The error of one of the component's own verbs.

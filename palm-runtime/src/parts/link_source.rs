@@ -113,8 +113,10 @@ impl MessageSource for PullAndLinks {
         };
         let mut pulled = Vec::new();
         tokio::select! {
+            biased;
+            // Links do not keep those that send to the socket waiting.
+            () = self.linked.recv(out) => MessageSource::try_recv_many(pull, out, max),
             received = MessageSource::recv_many(pull, &mut pulled, max) => received?,
-            () = self.linked.recv(out) => {}
         }
         out.append(&mut pulled);
         Ok(())

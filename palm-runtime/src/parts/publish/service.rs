@@ -1,10 +1,11 @@
 //! [`PubService`]: the part, its options and its run loop.
 
 use std::marker::PhantomData;
-use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, SelectAll};
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::legacy::{LegacySubscribers, ResendBuffer, StaleSubscriptions};
@@ -23,6 +24,7 @@ use crate::part::{
     BATCH, Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Running, Setup,
 };
 use crate::socket::Publish;
+use crate::stop::Stop;
 
 /// An outbound part that publishes each message. Announced as `pub_address`.
 ///
@@ -216,16 +218,13 @@ impl AnyPubService {
     async fn publish_all(
         self,
         opened: OpenPubService,
-        mut followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
+        followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
         mut inlet: Inlet,
     ) -> Result<(), BoxError> {
         let state = opened.state.clone();
         let mut publisher = self.publisher(opened);
         let stop = inlet.stop.clone();
-        // These live as long as the part, so that a message does not register each of them again.
-        let mut cancelled = pin!(state.cancellations.relay());
-        let mut is_expired = pin!(stop.expired());
-        let mut is_in_place = false;
+        let mut events = events(&stop, &state, followed);
         let mut envelopes = Vec::new();
         loop {
             let next_expiry = publisher.next_expiry();
@@ -241,15 +240,17 @@ impl AnyPubService {
                     changed?;
                     publisher.handle_subscriptions().await?;
                 }
-                Some(news) = next(&mut followed) => match news {
-                    SubscriptionEvent::Subscribed(following, _reservation) => publisher.follow(&following).await?,
-                    SubscriptionEvent::Undelivered(deliveries) => publisher.undelivered(deliveries),
+                Some(event) = events.next() => match event {
+                    Event::Expired => break,
+                    Event::StreamsInPlace => state.links.set_in_place(),
+                    Event::Cancelled(list) => publisher.publish_cancellations(list).await?,
+                    Event::Subscription(SubscriptionEvent::Subscribed(following, _reservation)) => {
+                        publisher.follow(&following).await?;
+                    }
+                    Event::Subscription(SubscriptionEvent::Undelivered(deliveries)) => {
+                        publisher.undelivered(deliveries);
+                    }
                 },
-                () = state.streams.in_place(), if !is_in_place => {
-                    is_in_place = true;
-                    state.links.set_in_place();
-                }
-                Some(list) = cancelled.next() => publisher.publish_cancellations(list).await?,
                 count = inlet.recv_batches(&mut envelopes, BATCH) => {
                     if count == 0 {
                         break;
@@ -261,7 +262,6 @@ impl AnyPubService {
                     publisher.streams_are_in_place().await?;
                 }
                 () = expired => publisher.expire().await?,
-                () = &mut is_expired => break,
             }
             let (messages, bytes) = publisher.pending.size();
             publisher.counters.set_held(messages, bytes);
@@ -286,12 +286,31 @@ impl AnyPubService {
     }
 }
 
-/// Receives the next subscription event. Never completes if another part publishes over links.
-async fn next(
-    followed: &mut Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
-) -> Option<SubscriptionEvent> {
-    match followed {
-        Some(followed) => followed.recv().await,
-        None => std::future::pending().await,
+/// What happens besides publications.
+enum Event {
+    /// The drain limit has passed.
+    Expired,
+    StreamsInPlace,
+    Cancelled(Bytes),
+    Subscription(SubscriptionEvent),
+}
+
+/// Returns the events of a publisher, without `followed` except subscriptions. They are one stream, which polls those of
+/// them that were woken, so that a message does not poll each.
+fn events<'a>(
+    stop: &'a Stop,
+    state: &'a ComponentState,
+    followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
+) -> SelectAll<BoxStream<'a, Event>> {
+    let expired = stream::once(stop.expired()).map(|()| Event::Expired);
+    let in_place = stream::once(state.streams.in_place()).map(|()| Event::StreamsInPlace);
+    let cancelled = state.cancellations.relay().map(Event::Cancelled);
+    let mut events = stream::select_all([expired.boxed(), in_place.boxed(), cancelled.boxed()]);
+    if let Some(followed) = followed {
+        let subscriptions = stream::unfold(followed, async |mut followed| {
+            Some((Event::Subscription(followed.recv().await?), followed))
+        });
+        events.push(subscriptions.boxed());
     }
+    events
 }

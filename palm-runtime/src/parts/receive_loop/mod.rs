@@ -10,6 +10,7 @@ mod backlog;
 mod source;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,9 @@ impl ReceiveLoop {
         // No batch exceeds the next queue, so that a small queue limits what was received.
         let most = BATCH.min(self.outlet.limit());
         let (mut arrivals, mut next) = (Vec::new(), Vec::new());
+        // Lives as long as the part, so that a message does not register it again.
+        let stop = self.outlet.stop.clone();
+        let mut stopped = pin!(stop.stopped());
         loop {
             let max = self.outlet.remaining().min(most);
             if max == 0 {
@@ -112,7 +116,7 @@ impl ReceiveLoop {
             let from_socket = self.backlog.socket_capacity(self.outlet.remaining(), most);
             tokio::select! {
                 biased;
-                () = self.outlet.stopped() => break,
+                () = &mut stopped => break,
                 () = self.outlet.released(self.backlog.releases), if !self.backlog.full.is_empty() => {
                     self.backlog.released(&self.outlet);
                 }

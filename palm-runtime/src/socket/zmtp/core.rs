@@ -202,6 +202,7 @@ impl Core {
     /// Begins to close: connections send their queued messages and end.
     pub(super) fn close(&self) {
         self.closing.cancel();
+        self.inbox.close();
         self.tasks.close();
         for peer in lock(&self.table).iter() {
             peer.close_output();

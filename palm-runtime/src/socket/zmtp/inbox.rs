@@ -1,18 +1,19 @@
 //! The messages that the connections of a socket have received, until its user receives them.
 //!
-//! Each connection has a queue, and the queues take turns. A connection whose messages do not fit is not read. Messages
-//! that hold a [`Reservation`] are counted there; the others share a limit in bytes, of which a connection may have a
-//! dynamic threshold.
+//! Each connection has a queue, and the queues take turns; one task receives. A connection whose messages do not fit is
+//! not read. Messages that hold a [`Reservation`] are counted there; the others share a limit in bytes, of which a
+//! connection may have a dynamic threshold.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use palm_proto::budget::capacity_left;
 use palm_proto::id_map::IdMap;
 use tokio::sync::Notify;
 
 use super::super::receive_budget::Reservation;
-use crate::socket::Frames;
+use crate::socket::{Frames, SocketClosed};
 
 /// Limit of the messages without a reservation, in bytes.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -43,7 +44,6 @@ impl Received {
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: Mutex<InboxState>,
-    pub(super) arrived: Notify,
     queue_len: usize,
     max_bytes: usize,
 }
@@ -56,6 +56,9 @@ struct InboxState {
     bytes: usize,
     /// Connections whose messages did not fit into the limit in bytes.
     short_of_bytes: Vec<(u64, Arc<Notify>)>,
+    /// Set while the user of the socket waits for a message.
+    receiver: Option<Waker>,
+    is_closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +75,6 @@ impl Inbox {
     pub(super) fn new(queue_len: usize) -> Self {
         Self {
             state: Mutex::default(),
-            arrived: Notify::new(),
             queue_len,
             max_bytes: MAX_BYTES,
         }
@@ -99,6 +101,7 @@ impl Inbox {
             turns,
             bytes,
             short_of_bytes,
+            ..
         } = &mut *state;
         let queue = queues.entry(connection).or_default();
         let had_none = queue.messages.is_empty();
@@ -119,19 +122,48 @@ impl Inbox {
             queue.messages.extend(messages.pop_front());
         }
         if had_none && !queue.messages.is_empty() {
-            let is_first = turns.is_empty();
             turns.push_back(connection);
+            let receiver = state.receiver.take();
             drop(state);
-            if is_first {
-                self.arrived.notify_one();
+            if let Some(receiver) = receiver {
+                receiver.wake();
             }
         }
     }
 
+    /// Takes up to `max` messages, or waits for one. Returns their number.
+    pub(super) fn poll_take(
+        &self,
+        context: &Context<'_>,
+        out: &mut Vec<Frames>,
+        max: usize,
+    ) -> Poll<Result<usize, SocketClosed>> {
+        let mut state = self.lock();
+        if !state.turns.is_empty() {
+            return Poll::Ready(Ok(self.take_from(state, out, max)));
+        }
+        if state.is_closed {
+            return Poll::Ready(Err(SocketClosed));
+        }
+        match &mut state.receiver {
+            Some(receiver) => receiver.clone_from(context.waker()),
+            receiver => *receiver = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
     /// Takes up to `max` messages. Returns their number.
     pub(super) fn take(&self, out: &mut Vec<Frames>, max: usize) -> usize {
+        self.take_from(self.lock(), out, max)
+    }
+
+    fn take_from(
+        &self,
+        mut state: MutexGuard<'_, InboxState>,
+        out: &mut Vec<Frames>,
+        max: usize,
+    ) -> usize {
         let mut released = Vec::new();
-        let mut state = self.lock();
         let mut count = 0;
         while count < max
             && let Some(connection) = state.turns.pop_front()
@@ -178,13 +210,20 @@ impl Inbox {
                 wake.notify_one();
             }
         }
-        let has_more = !state.turns.is_empty();
+        // Reservations are released without the lock.
         drop(state);
-        if has_more && count > 0 {
-            // Another receiver may wait.
-            self.arrived.notify_one();
-        }
         count
+    }
+
+    /// Ends the wait for messages, once those that have arrived are taken.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let receiver = state.receiver.take();
+        drop(state);
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
     }
 
     /// Removes the queue of a connection once its messages are taken.
@@ -202,6 +241,8 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use bytes::Bytes;
 
     use super::*;
@@ -245,6 +286,24 @@ mod tests {
         assert_eq!(taken[..20], [[1; 16].as_slice(), &[2; 3], &[1]].concat());
         assert_eq!(lens(&inbox, 1000), [1; 13]);
         assert_eq!(lens(&inbox, 1000), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn receiver_waits_for_a_message_and_for_the_close() {
+        let inbox = Inbox::new(10);
+        let wake = Arc::default();
+        let receive = || poll_fn(|context| inbox.poll_take(context, &mut Vec::new(), 10));
+        let (received, ()) = tokio::join!(receive(), async {
+            inbox.push(1, &wake, &mut messages(&[1]), 0);
+        });
+        assert!(matches!(received, Ok(1)));
+        let (received, ()) = tokio::join!(receive(), async { inbox.close() });
+        assert!(received.is_err());
+
+        // The close does not discard what has arrived.
+        inbox.push(1, &wake, &mut messages(&[1; 2]), 0);
+        assert!(matches!(receive().await, Ok(2)));
+        assert!(receive().await.is_err());
     }
 
     #[test]

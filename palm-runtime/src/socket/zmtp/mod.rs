@@ -32,6 +32,7 @@ mod stream;
 mod table;
 mod writer;
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -223,19 +224,7 @@ impl Receiver {
         if max == 0 {
             return Ok(0);
         }
-        loop {
-            let mut arrived = std::pin::pin!(self.0.inbox.arrived.notified());
-            // No notification is missed from here on.
-            arrived.as_mut().enable();
-            let count = self.0.inbox.take(out, max);
-            if count > 0 {
-                return Ok(count);
-            }
-            tokio::select! {
-                () = arrived => {}
-                () = self.0.closing.cancelled() => return Err(SocketClosed),
-            }
-        }
+        poll_fn(|context| self.0.inbox.poll_take(context, out, max)).await
     }
 
     /// Returns up to `max` messages that have arrived.
