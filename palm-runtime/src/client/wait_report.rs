@@ -11,7 +11,8 @@ use crate::wait_cause::WaitCause;
 /// Interval between checks whether calls wait.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Asks the called component for its wait cause while calls are pending and no answers arrive. Logs each cause once.
+/// Asks the called component for its wait cause while calls are pending and no answers arrive. Logs a cause once for each
+/// time that no answers arrive.
 ///
 /// Never returns. Cancel safe.
 pub(super) async fn explain(
