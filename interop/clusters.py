@@ -161,8 +161,7 @@ def main():
     options.python = os.path.abspath(options.python)
     if options.palm is None:
         options.palm = os.path.join(TARGET, 'debug', 'palm')
-        subprocess.run(['cargo', 'build', '--quiet', '-p', 'palm-cli'], cwd=ROOT, check=True)
-        subprocess.run(['cargo', 'build', '--quiet', '--examples'], cwd=ROOT, check=True)
+        subprocess.run(['cargo', 'build', '--quiet', '--bins', '--examples'], cwd=ROOT, check=True)
     options.palm = os.path.abspath(options.palm)
     failed = 0
     for example in EXAMPLES:

@@ -209,7 +209,8 @@ def main():
     options.python = os.path.abspath(options.python)
     if options.palm is None:
         options.palm = os.path.join(TARGET, 'debug', 'palm')
-        subprocess.run(['cargo', 'build', '--quiet', '-p', 'palm-cli'], cwd=ROOT, check=True)
+        # With the examples, although none is needed, because then cargo uses the build that `cargo test` has made.
+        subprocess.run(['cargo', 'build', '--quiet', '--bins', '--examples'], cwd=ROOT, check=True)
     options.palm = os.path.abspath(options.palm)
     options.package = install(options.python)
     failed = 0
