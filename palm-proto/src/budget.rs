@@ -10,9 +10,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 /// A holder may have at most this many times the free bytes.
 pub const THRESHOLD: usize = 4;
@@ -134,7 +135,7 @@ impl<K: Eq + Hash + Clone> Budget<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger<K>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Reserves bytes for a holder, if it has capacity for them.
@@ -168,7 +169,7 @@ pub struct Reservation<K: Eq + Hash> {
 
 impl<K: Eq + Hash> Drop for Reservation<K> {
     fn drop(&mut self) {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = self.ledger.lock();
         ledger.release(&self.holder, self.bytes);
     }
 }

@@ -8,12 +8,12 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::stream;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use crate::clock;
@@ -85,8 +85,7 @@ impl Cancellations {
         let now = clock::now();
         let mut news = Vec::new();
         {
-            let recent = self.recent.lock();
-            let mut recent = recent.unwrap_or_else(PoisonError::into_inner);
+            let mut recent = self.recent.lock();
             for topic in list.split(|&byte| byte == b'\n') {
                 let Ok(topic) = str::from_utf8(topic) else {
                     continue;
@@ -126,7 +125,6 @@ impl Cancellations {
             return false;
         }
         let recent = self.recent.lock();
-        let recent = recent.unwrap_or_else(PoisonError::into_inner);
         let client = topic.find('/').map(|slash| &topic[..=slash]);
         recent.has(topic) || client.is_some_and(|all| recent.has(all))
     }
@@ -237,7 +235,7 @@ mod tests {
         downstream.cancel(b"id/");
         downstream.cancel(&relayed);
         assert!(!downstream.has("id/1"));
-        assert_eq!(downstream.recent.lock().unwrap().order.len(), 0);
+        assert_eq!(downstream.recent.lock().order.len(), 0);
     }
 
     #[test]

@@ -7,7 +7,9 @@
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The environment variable that declares the network as trusted, with the value `1`.
 const VARIABLE: &str = "PALM_TRUST_NETWORK";
@@ -124,7 +126,7 @@ impl NetworkTrust {
     }
 
     fn exposed(&self) -> MutexGuard<'_, Vec<String>> {
-        self.exposed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.exposed.lock()
     }
 }
 

@@ -4,9 +4,10 @@
 //! wait ends with one. [`Connecting`] finds the cause of a connection that is not established.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use crate::socket::{Address, probe};
@@ -23,7 +24,7 @@ pub(crate) struct WaitCause(Mutex<Option<Arc<str>>>);
 
 impl WaitCause {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Sets the cause. Returns whether it has changed, and is to be logged.

@@ -8,10 +8,11 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::Span;
 
 use crate::call_slots::{self, Scope};
@@ -69,7 +70,7 @@ struct MethodRegistry {
 static REGISTRY: LazyLock<Mutex<MethodRegistry>> = LazyLock::new(Mutex::default);
 
 fn registry() -> MutexGuard<'static, MethodRegistry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+    REGISTRY.lock()
 }
 
 thread_local! {

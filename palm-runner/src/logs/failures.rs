@@ -1,10 +1,11 @@
 //! Runs whose output cannot be written at present, such as on a full disk.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use palm_plan::InstanceId;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Lines cannot be written.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ impl Failures {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

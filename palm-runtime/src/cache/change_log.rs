@@ -11,10 +11,11 @@
 //! poll, are kept until there are more than [`MAX_PEER_PREFIXES`], and then the one polled least recently is dropped.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// A change of a watched key.
@@ -335,7 +336,7 @@ impl ChangeLog {
 
     fn ring(&self) -> MutexGuard<'_, ChangeRing> {
         // A poisoned lock is safe to use: no update of the ring panics halfway.
-        self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.ring.lock()
     }
 }
 

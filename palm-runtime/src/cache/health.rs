@@ -1,8 +1,8 @@
 //! [`CacheHealth`]: logs once when a component's store begins to fail, and once when it has recovered.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::CacheError;
@@ -59,7 +59,7 @@ impl CacheHealth {
     }
 
     fn failed(&self, operation: StoreOperation, cause: String) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         let operation_name = operation.describe();
         match &mut failures[operation as usize] {
             Some(failure) => {
@@ -85,7 +85,7 @@ impl CacheHealth {
     }
 
     fn recovered(&self, operation: StoreOperation) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         let failure = failures[operation as usize].take();
         self.failing
             .fetch_and(!(1 << operation as usize), Ordering::Relaxed);
@@ -101,7 +101,7 @@ impl CacheHealth {
 
     /// Returns why the store fails, or `None` if the last request of each kind succeeded.
     pub(crate) fn failure(&self) -> Option<String> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures.lock();
         let causes = failures.iter().flatten();
         causes.map(|failure| failure.cause.clone()).next()
     }

@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -51,7 +52,7 @@ impl IdempotencyCache {
     }
 
     fn slot(&self, id: &Bytes, now: Instant) -> Arc<OnceCell<Bytes>> {
-        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.0.lock();
         let KeptReplies { answers, order } = &mut *requests;
         while let Some((since, _)) = order.front()
             && (order.len() >= MAX_REPLIES || now.duration_since(*since) > REPLY_EXPIRY)
@@ -94,7 +95,7 @@ mod tests {
         check(&idempotency, "2", Err("differs".into()), "done").await;
         tokio::time::advance(REPLY_EXPIRY + Duration::from_secs(1)).await;
         check(&idempotency, "1", Ok("second".into()), "second").await;
-        assert_eq!(idempotency.0.lock().unwrap().answers.len(), 1);
+        assert_eq!(idempotency.0.lock().answers.len(), 1);
     }
 
     #[tokio::test]
@@ -118,7 +119,7 @@ mod tests {
         for n in 0..=MAX_REPLIES as u64 {
             idempotency.slot(&n.to_be_bytes().to_vec().into(), Instant::now());
         }
-        let requests = idempotency.0.lock().unwrap();
+        let requests = idempotency.0.lock();
         assert_eq!(
             (requests.answers.len(), requests.order.len()),
             (MAX_REPLIES, MAX_REPLIES)

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -136,7 +137,7 @@ impl MemoryStoreInner {
     /// Locks the entries, and removes some of the expired ones. Those that remain count as absent.
     fn lock_entries(&self) -> LockedEntries<'_> {
         // A poisoned lock is safe to use: no update of the entries panics halfway.
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock();
         let mut locked = LockedEntries {
             store: self,
             entries,
@@ -361,7 +362,7 @@ mod tests {
 
     fn left(store: &MemoryStore) -> (usize, usize, usize) {
         // Not `lock_entries`, which removes expired entries.
-        let entries = store.0.entries.lock().unwrap();
+        let entries = store.0.entries.lock();
         (entries.values.len(), entries.expiries.len(), entries.bytes)
     }
 
@@ -431,7 +432,7 @@ mod tests {
             }
         });
         drop(runtime);
-        while Instant::now() < store.0.entries.lock().unwrap().expiries.last().unwrap().0 {
+        while Instant::now() < store.0.entries.lock().expiries.last().unwrap().0 {
             std::thread::yield_now();
         }
         assert_eq!(left(&store).0, 3);

@@ -1,10 +1,11 @@
 //! [`ComponentStore`]: overlays a component's own keys on its store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use super::health::{CacheHealth, StoreOperation};
 use super::store::{lifetime, reject_empty};
@@ -53,16 +54,14 @@ impl ComponentStore {
 
     /// Sets keys of the configuration.
     pub(crate) fn configure<V: Into<Bytes>>(&self, keys: impl IntoIterator<Item = (String, V)>) {
-        let configuration = self.configuration.write();
-        configuration
-            .unwrap_or_else(PoisonError::into_inner)
+        self.configuration
+            .write()
             .extend(keys.into_iter().map(|(key, value)| (key, value.into())));
     }
 
     /// Returns the value of a key of the configuration.
     pub(crate) fn configured(&self, key: &str) -> Option<Bytes> {
         let configuration = self.configuration.read();
-        let configuration = configuration.unwrap_or_else(PoisonError::into_inner);
         configuration.get(key).cloned()
     }
 

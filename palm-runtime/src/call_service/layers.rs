@@ -1,8 +1,8 @@
 //! [`Layers`]: the layers of a component or client until it starts.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tower::Layer;
 
 use super::error::CallServiceError;
@@ -22,7 +22,7 @@ impl<E: CallServiceError> Layers<E> {
     where
         L: Layer<CallService<E>, Service: LayeredService> + Send + 'static,
     {
-        let layers = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let layers = self.0.get_mut();
         layers.push(Box::new(move |inner| {
             CallService::layered(layer.layer(inner))
         }));
@@ -30,7 +30,7 @@ impl<E: CallServiceError> Layers<E> {
 
     /// Returns the outermost service, or `None` if there are no layers.
     pub(crate) fn into_service(self) -> Option<CallService<E>> {
-        let layers = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let layers = self.0.into_inner();
         let mut service = None;
         for wrap in layers {
             service = Some(wrap(service.unwrap_or_else(CallService::innermost)));
@@ -47,7 +47,7 @@ impl<E> Default for Layers<E> {
 
 impl<E> fmt::Debug for Layers<E> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let layers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let layers = self.0.lock();
         write!(formatter, "Layers({})", layers.len())
     }
 }

@@ -1,8 +1,9 @@
 //! [`DescriptorCache`] keeps the descriptor of the first component, so that a misspelt function name fails before
 //! anything is sent.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use prost::Message as _;
 
 use super::CallError;
@@ -34,22 +35,19 @@ impl DescriptorCache {
     }
 
     pub(super) fn descriptor(&self) -> Option<Arc<Descriptor>> {
-        let descriptor = self.descriptor.read();
-        descriptor.unwrap_or_else(PoisonError::into_inner).clone()
+        self.descriptor.read().clone()
     }
 
     /// Reads the descriptor again. Cancel safe.
     pub(super) async fn refresh(&self) {
         let value = self.cache.get(KEY).await.ok().flatten();
         let value = value.and_then(|value| Descriptor::decode(value).ok());
-        let descriptor = self.descriptor.write();
-        *descriptor.unwrap_or_else(PoisonError::into_inner) = value.map(Arc::new);
+        *self.descriptor.write() = value.map(Arc::new);
     }
 
     /// Returns whether the first step can be called, according to the last descriptor.
     pub(super) fn has(&self, steps: &Steps) -> bool {
         let descriptor = self.descriptor.read();
-        let descriptor = descriptor.unwrap_or_else(PoisonError::into_inner);
         let descriptor = descriptor.as_ref().filter(|_| self.checks);
         descriptor.is_none_or(|descriptor| has(descriptor, steps))
     }
@@ -57,7 +55,6 @@ impl DescriptorCache {
     /// Returns whether the function of the first step is marked as `at_most_once`.
     pub(super) fn is_at_most_once(&self, steps: &Steps) -> bool {
         let descriptor = self.descriptor.read();
-        let descriptor = descriptor.unwrap_or_else(PoisonError::into_inner);
         let (Some(descriptor), Some(first)) = (descriptor.as_ref(), steps.iter().next()) else {
             return false;
         };

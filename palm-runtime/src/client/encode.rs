@@ -1,7 +1,6 @@
 //! Encodes the messages of calls.
 
 use std::borrow::Cow;
-use std::sync::PoisonError;
 
 use bytes::Bytes;
 
@@ -43,8 +42,7 @@ impl Client {
 
     /// Encodes a message.
     pub(super) fn frame(&self, content: Content<'_>) -> Bytes {
-        let memory = self.0.memory.lock();
-        let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.0.memory.lock();
         memory.encode(content)
     }
 }

@@ -5,11 +5,12 @@
 //! if it accepts no link. Calls leave over a link or a PUSH
 //! socket; answers arrive over the same link, a second link with the component that answers, or a SUB socket.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;

@@ -10,11 +10,12 @@
 //! duplicate, and is dropped.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -166,10 +167,6 @@ impl Queued for JobDelivery {
     }
 }
 
-pub(super) fn lock(inputs: &Mutex<CompletionTracker>) -> MutexGuard<'_, CompletionTracker> {
-    inputs.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The calls of a client that wait for answers.
 #[derive(Debug)]
 pub(super) struct InFlightCalls {
@@ -225,7 +222,7 @@ impl CallTopic {
     /// Registers the call of this topic. Does nothing once the client has ended.
     pub(super) fn register(&mut self, call: PendingCall) {
         if !self.answers.is_closed() {
-            self.answers.lock().insert(self.number, call);
+            self.answers.pending.lock().insert(self.number, call);
             self.is_pending = true;
         }
     }
@@ -233,7 +230,7 @@ impl CallTopic {
     /// Removes the pending call, and cancels the call if its answers are awaited.
     pub(super) fn cancel(&mut self) {
         if std::mem::take(&mut self.is_pending) {
-            self.answers.lock().remove(&self.number);
+            self.answers.pending.lock().remove(&self.number);
         }
         if std::mem::take(&mut self.awaited) {
             self.answers.cancel(std::iter::once(self.text.clone()));
@@ -276,10 +273,6 @@ impl InFlightCalls {
             closed: AtomicBool::new(false),
             delivered: AtomicU64::new(0),
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, IdMap<PendingCall>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers a call under a new topic.
@@ -331,7 +324,7 @@ impl InFlightCalls {
 
     /// Returns the messages of all incomplete calls that are sent again when they are lost.
     pub(super) fn incomplete_frames(&self) -> Vec<Bytes> {
-        let pending = self.lock();
+        let pending = self.pending.lock();
         let mut frames = Vec::new();
         for call in pending.values() {
             match call {
@@ -339,7 +332,7 @@ impl InFlightCalls {
                     let frame = input.as_ref().and_then(|input| input.frame.clone());
                     frames.extend(frame);
                 }
-                PendingCall::Job(_, _, inputs) => frames.extend(lock(inputs).frames()),
+                PendingCall::Job(_, _, inputs) => frames.extend(inputs.lock().frames()),
             }
         }
         frames
@@ -352,13 +345,13 @@ impl InFlightCalls {
         batches: &mut impl Iterator<Item = AnswerBatch>,
         ready: &mut Vec<(oneshot::Sender<Delivery>, Delivery)>,
     ) -> Option<(JobQueue, Vec<JobDelivery>)> {
-        let mut pending = self.lock();
+        let mut pending = self.pending.lock();
         while ready.len() < LOCKED_ANSWERS {
             let AnswerBatch { number, answers } = batches.next()?;
             let mut answers = answers.into_iter();
             match pending.get_mut(&number) {
                 Some(PendingCall::Job(queue, received, inputs)) => {
-                    let mut inputs = lock(inputs);
+                    let mut inputs = inputs.lock();
                     let deliveries = answers
                         .filter_map(|answer| answer.into_job_delivery(&mut inputs))
                         .collect();
@@ -385,7 +378,7 @@ impl InFlightCalls {
 
     /// Returns whether a call waits for answers.
     pub(super) fn has_pending(&self) -> bool {
-        !self.lock().is_empty()
+        !self.pending.lock().is_empty()
     }
 
     /// Returns a counter that changes when answers arrive.
@@ -416,7 +409,6 @@ impl InFlightCalls {
     /// Queues cancellations. If the queue is full, calls run to their end.
     fn cancel(&self, topics: impl Iterator<Item = ByteString>) {
         let cancellations = self.cancellations.lock();
-        let cancellations = cancellations.unwrap_or_else(PoisonError::into_inner);
         if let Some(cancellations) = &*cancellations {
             for topic in topics {
                 let _ = cancellations.try_send(topic);
@@ -427,11 +419,10 @@ impl InFlightCalls {
     /// Cancels all pending calls and rejects new ones: the client ends.
     pub(super) fn cancel_all(&self) {
         self.closed.store(true, Ordering::Release);
-        let pending = std::mem::take(&mut *self.lock());
+        let pending = std::mem::take(&mut *self.pending.lock());
         let topics = pending.keys().map(|&number| topic_text(&self.id, number));
         self.cancel(topics);
-        let cancellations = self.cancellations.lock();
-        cancellations.unwrap_or_else(PoisonError::into_inner).take();
+        self.cancellations.lock().take();
     }
 
     /// Returns whether no further answer will arrive.
@@ -442,7 +433,7 @@ impl InFlightCalls {
     /// Fails all pending calls with [`CallError::Closed`].
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.lock().clear();
+        self.pending.lock().clear();
     }
 }
 
@@ -564,6 +555,6 @@ mod tests {
         answers.deliver(vec![batch(0, "abandoned")]).await;
         assert_eq!(second_answer.await.unwrap().unwrap().unwrap(), "second");
         assert!(first_answer.await.is_err());
-        assert!(answers.lock().is_empty());
+        assert!(answers.pending.lock().is_empty());
     }
 }

@@ -3,11 +3,12 @@
 //! [`Client::close`](super::Client::close) or the drop of the last clone cancels pending calls, flushes the links and
 //! says goodbye.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Reader;
@@ -99,8 +100,7 @@ impl ClientState {
 impl ClientState {
     /// Cancels all calls. Returns the open connections on the first call.
     pub(super) fn end(&self) -> Option<OpenConnections> {
-        let open = self.connections.lock();
-        let mut open = open.unwrap_or_else(PoisonError::into_inner).take()?;
+        let mut open = self.connections.lock().take()?;
         self.answers.cancel_all();
         open.links.extend(self.routes.close());
         Some(open)

@@ -1,7 +1,9 @@
 //! [`AnyOptions`]: the options of a component of any kind and type, and the default name of a worker.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
 
 use super::settings::Settings;
 use crate::call_service::Layers;
@@ -114,7 +116,7 @@ pub(super) fn worker_name(prefix: &str) -> String {
     static NAMES: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
     let prefix = prefix.split('<').next().unwrap_or(prefix);
     let (host, process) = (host_name(), std::process::id());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = NAMES.lock();
     let count = names.entry(prefix.to_owned()).or_default();
     *count += 1;
     match *count {

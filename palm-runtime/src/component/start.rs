@@ -5,9 +5,10 @@
 //! the supervisor. If a part cannot be opened, those before it are stopped as in a shutdown.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 

@@ -1,8 +1,9 @@
 //! [`LiveSettings`]: the settings of a component that an operator can change while it runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::{Level, Span};
 
 use crate::call_slots::{CallSlots, Prefetch};
@@ -65,10 +66,7 @@ impl LiveSettings {
 
     /// Returns the value of the setting `log_level`.
     pub(crate) fn log_level(&self) -> String {
-        let level = *self
-            .log_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let level = *self.log_level.lock();
         let level = level.map(|level| level.as_str().to_ascii_lowercase());
         level.unwrap_or_else(|| DEFAULT.to_owned())
     }
@@ -166,10 +164,7 @@ impl LiveSettings {
                 tracing::info!(drain_limit = ?limit, "an operator has changed the drain limit");
             }
             Change::LogLevel(level) => {
-                *self
-                    .log_level
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = level;
+                *self.log_level.lock() = level;
                 match level {
                     Some(level) => self.span.record(LOG_LEVEL, tracing::field::display(level)),
                     None => self.span.record(LOG_LEVEL, DEFAULT),

@@ -4,7 +4,9 @@
 //! coordinate through it, so that parts do not depend on each other's types.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, MutexGuard};
 
 #[cfg(feature = "http")]
 use bytes::Bytes;
@@ -140,9 +142,7 @@ impl ComponentState {
     }
 
     fn connections(&self) -> MutexGuard<'_, Vec<OpenedConnection>> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock()
     }
 
     /// Returns why calls wait for workers, if any do.
@@ -155,8 +155,7 @@ impl ComponentState {
 
     /// Returns the unacknowledged tasks of legacy workers, if they are redelivered.
     pub(crate) fn pushed(&self) -> Option<MutexGuard<'_, PushedTasks>> {
-        let pushed = self.pushed.as_ref()?.lock();
-        Some(pushed.unwrap_or_else(PoisonError::into_inner))
+        Some(self.pushed.as_ref()?.lock())
     }
 
     /// Returns whether the component sends tasks to workers.

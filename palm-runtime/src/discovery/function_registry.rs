@@ -4,8 +4,9 @@
 //! (`proto/README.md`, part 2). Legacy workers register nothing, so the registry may be incomplete.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prost::Message;
 
 use crate::message::proto::{Descriptor, Function};
@@ -70,8 +71,7 @@ impl FunctionRegistry {
 
     /// Registers functions of workers, within the limits of the registry.
     pub(crate) fn add(&self, added: Vec<Function>) -> RegistrationOutcome {
-        let registered = self.0.lock();
-        let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
+        let mut registered = self.0.lock();
         let RegisteredFunctions { functions, bytes } = &mut *registered;
         let mut is_new = false;
         let mut rejected = 0;
@@ -102,14 +102,12 @@ impl FunctionRegistry {
     /// Returns the registered functions by name.
     pub(crate) fn functions(&self) -> Arc<BTreeMap<String, Function>> {
         let registered = self.0.lock();
-        let registered = registered.unwrap_or_else(PoisonError::into_inner);
         registered.functions.clone()
     }
 
     /// Returns whether the function is registered, and with exactly one result per call.
     pub(crate) fn has_one_result(&self, name: &str) -> bool {
         let registered = self.0.lock();
-        let registered = registered.unwrap_or_else(PoisonError::into_inner);
         let function = registered.functions.get(name);
         function.is_some_and(|function| !function.many)
     }

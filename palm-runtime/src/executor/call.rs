@@ -1,8 +1,9 @@
 //! [`CallLoop::begin`] finds the function of a message and prepares its call.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 

@@ -4,11 +4,12 @@
 //! cancelled, the method is dropped, also if a layer has moved it to a task of its own. So limits on concurrency, the
 //! drain and the lease of a task hold as without layers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::call_future::CallFuture;
@@ -36,8 +37,7 @@ struct MethodCall {
 
 impl MethodCall {
     fn take_results(&self) -> Option<Box<ResultEmitter>> {
-        let results = self.results.lock();
-        results.unwrap_or_else(PoisonError::into_inner).take()
+        self.results.lock().take()
     }
 }
 

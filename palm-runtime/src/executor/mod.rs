@@ -30,8 +30,9 @@ pub(crate) use result::log_failure;
 pub(crate) use standalone::standalone;
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tower::Layer;
 

@@ -1,8 +1,9 @@
 //! [`ResultSender`] turns the results of calls into messages and sends them downstream.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -37,8 +38,7 @@ impl ResultSender {
             return;
         }
         let function = message.function();
-        let unknown = self.unknown.lock();
-        let mut unknown = unknown.unwrap_or_else(PoisonError::into_inner);
+        let mut unknown = self.unknown.lock();
         let suppressed = unknown.record(clock::now(), function);
         drop(unknown);
         match suppressed {
@@ -187,8 +187,7 @@ impl CompletionRequest {
     }
 
     fn emitted(&self) -> Option<MutexGuard<'_, EmittedResults>> {
-        let emitted = self.emitted.as_ref()?.lock();
-        Some(emitted.unwrap_or_else(PoisonError::into_inner))
+        Some(self.emitted.as_ref()?.lock())
     }
 
     /// Records one of several results. Returns its completion weight.

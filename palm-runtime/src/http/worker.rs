@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -12,6 +12,7 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt as _;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -127,7 +128,6 @@ impl AnyHttpWorker {
     async fn calls(&self) -> Sender<Envelope> {
         let known = || {
             let running = self.running.lock();
-            let running = running.unwrap_or_else(PoisonError::into_inner);
             let running = running.as_ref().map(|running| running.calls.clone());
             running.filter(|calls| !calls.is_closed())
         };
@@ -153,8 +153,7 @@ impl AnyHttpWorker {
             }
         };
         let executor = AbortOnDropHandle::new(tokio::spawn(executor));
-        let running = self.running.lock();
-        let mut running = running.unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         match running
             .as_ref()
             .filter(|running| !running.calls.is_closed())

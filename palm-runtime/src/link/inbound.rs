@@ -1,6 +1,6 @@
 //! Messages and events that links deliver to the parts that handle calls and results.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use tokio::sync::mpsc;
 
@@ -44,8 +44,7 @@ impl Default for InboundChannel {
 
 impl InboundChannel {
     pub(super) fn take_receiver(&self) -> Option<mpsc::UnboundedReceiver<InboundEvent>> {
-        let receiver = self.receiver.lock();
-        receiver.unwrap_or_else(PoisonError::into_inner).take()
+        self.receiver.lock().take()
     }
 
     /// Delivers messages of a peer. Without a receiver the component has stopped.
@@ -65,7 +64,6 @@ impl InboundChannel {
     }
 
     pub(super) fn is_taken(&self) -> bool {
-        let receiver = self.receiver.lock();
-        receiver.unwrap_or_else(PoisonError::into_inner).is_none()
+        self.receiver.lock().is_none()
     }
 }

@@ -9,10 +9,11 @@
 //! A link that no task drives any more, since its component or its runtime has stopped, shows no signs of life.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::header;
@@ -98,7 +99,7 @@ impl LinkLiveness {
     }
 
     fn sign(&self) -> MutexGuard<'_, Option<LifeSign>> {
-        self.sign.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sign.lock()
     }
 
     /// Returns the sign of life to send if the link is late.
@@ -141,7 +142,7 @@ struct LivenessRegistry {
 static REGISTRY: LazyLock<Mutex<LivenessRegistry>> = LazyLock::new(Mutex::default);
 
 fn registry() -> MutexGuard<'static, LivenessRegistry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+    REGISTRY.lock()
 }
 
 fn watch(life: &Arc<LinkLiveness>) {

@@ -310,8 +310,9 @@ fn now() -> impl fmt::Display {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use serde_json::Value;
 
     use super::*;
@@ -389,7 +390,7 @@ mod tests {
 
     impl std::io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> std::io::Result<()> {
@@ -409,7 +410,7 @@ mod tests {
         let record = RecordComponents.with_filter(filter_fn(is_component));
         let subscriber = tracing_subscriber::registry().with(record.and_then(lines));
         tracing::subscriber::with_default(subscriber, run);
-        let written = written.0.lock().unwrap();
+        let written = written.0.lock();
         let text = String::from_utf8(written.clone()).unwrap();
         text.lines().map(str::to_owned).collect()
     }

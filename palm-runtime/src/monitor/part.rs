@@ -4,9 +4,10 @@
 //! connections, and answers for all, so the socket has no owner among them: it is closed with the last component.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use futures_util::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::exposition::Exposition;
 use super::service::{self, Source};
@@ -70,9 +71,7 @@ impl Monitor {
     }
 
     fn components(&self) -> MutexGuard<'_, Vec<MonitoredComponent>> {
-        self.components
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.components.lock()
     }
 }
 

@@ -15,12 +15,13 @@
 //! do not read their replies cannot exhaust memory.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll};
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
 
@@ -311,8 +312,7 @@ impl<'a> ControlService<'a> {
         let request = PendingRequest::new(frames, responder, &self.requests);
         if request.is_none() {
             self.counters.count_dropped(1);
-            let log = self.dropped_log.lock();
-            let mut log = log.unwrap_or_else(PoisonError::into_inner);
+            let mut log = self.dropped_log.lock();
             if let Some(times) = log.record(clock::now()) {
                 tracing::warn!(
                     times,
@@ -359,8 +359,7 @@ impl<'a> ControlService<'a> {
 
     /// Returns whether a rejection for this cause is to be logged.
     fn is_new_rejection(&self, cause: &str) -> bool {
-        let log = self.rejected_log.lock();
-        let mut log = log.unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.rejected_log.lock();
         log.record(clock::now(), cause).is_some()
     }
 }
@@ -591,7 +590,7 @@ impl ReplySender<'_> {
             return;
         }
         self.counters.count_dropped(1);
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.log.lock();
         if let Some(times) = log.record(clock::now()) {
             tracing::warn!(
                 times,

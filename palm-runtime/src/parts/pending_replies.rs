@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::message::{Batch, Message};
@@ -24,8 +24,8 @@ pub(super) struct PendingReplies {
 const SWEEP_THRESHOLD: usize = 4096;
 
 impl PendingReplies {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> parking_lot::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
+        self.waiting.lock()
     }
 
     pub(super) fn expect(&self, message: &Message, answer: oneshot::Sender<Bytes>) {

@@ -11,9 +11,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
 
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::task::coop;
 
@@ -227,7 +228,7 @@ struct SharedQueue<T>(Mutex<QueueState<T>>);
 
 impl<T> SharedQueue<T> {
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -113,7 +113,7 @@ impl Shortcut<Value> for Collector {
     }
 
     fn pass_on(&self, values: &mut dyn Iterator<Item = Value>) {
-        let mut passed_on = self.passed_on.lock().unwrap();
+        let mut passed_on = self.passed_on.lock();
         passed_on.extend(values.map(|it| it.first));
     }
 }
@@ -123,7 +123,7 @@ fn shortcut_passes_values_on_while_the_receiver_waits_and_keeps_their_order() {
     let (sender, mut receiver) = queue(limits(100, 1000));
     let collector = Arc::new(Collector::default());
     receiver.set_shortcut(Some(collector.clone()));
-    let passed_on = || collector.passed_on.lock().unwrap().clone();
+    let passed_on = || collector.passed_on.lock().clone();
     let set_closed = |is_closed| collector.is_closed.store(is_closed, Ordering::Relaxed);
 
     assert_eq!(send(&sender, [value(1, 0)]), 1);

@@ -7,11 +7,12 @@
 //! the one that has waited longest.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use palm_proto::budget::capacity_left;
 use palm_proto::id_map::IdMap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -129,7 +130,7 @@ impl ReceiveBudget {
     }
 
     fn lock(&self) -> MutexGuard<'_, BudgetState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     #[cfg(test)]

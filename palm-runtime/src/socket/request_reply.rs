@@ -9,10 +9,11 @@
 //! ([`Request::take_dealer`]) and passes on the replies that it receives.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -91,8 +92,8 @@ impl Pending {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, PendingReplies> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, PendingReplies> {
+        self.0.lock()
     }
 }
 
@@ -129,8 +130,7 @@ impl Request {
     }
 
     fn socket(&self) -> Arc<Socket> {
-        let socket = self.0.socket.lock();
-        socket.unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.socket.lock().clone()
     }
 
     /// Returns the socket, whose messages the caller receives from now on: it passes replies to
@@ -138,8 +138,7 @@ impl Request {
     ///
     /// If the future is dropped, no further replies arrive until [`use_dealer`](Self::use_dealer) is called.
     pub(crate) async fn take_dealer(&self) -> Option<Dealer> {
-        let reader = self.0.reader.lock();
-        let reader = reader.unwrap_or_else(PoisonError::into_inner).take();
+        let reader = self.0.reader.lock().take();
         let ReplyReader { stop, task } = reader?;
         stop.cancel();
         let receiver = task.await.ok()?;
@@ -148,8 +147,7 @@ impl Request {
 
     /// Sends requests over another socket from now on, which replaces one that was [taken](Self::take_dealer).
     pub(crate) fn use_dealer(&self, dealer: DealerSender) {
-        let socket = self.0.socket.lock();
-        *socket.unwrap_or_else(PoisonError::into_inner) = dealer.into_socket();
+        *self.0.socket.lock() = dealer.into_socket();
     }
 
     /// Receives a reply that has arrived at a socket that was [taken](Self::take_dealer).

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
 /// The ports of [`unused_address`].
@@ -68,7 +68,7 @@ pub fn unused_address() -> io::Result<String> {
         locks: Vec::new(),
     });
 
-    let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut blocks = BLOCKS.lock();
     loop {
         if let Some(port) = next_unused(&mut blocks.remaining)? {
             return Ok(format!("tcp://{}:{port}", Ipv4Addr::LOCALHOST));

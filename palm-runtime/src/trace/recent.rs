@@ -6,9 +6,11 @@
 //! does not change the list with each call.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::report::RecentCall;
 
@@ -53,7 +55,7 @@ fn nanos(time: Duration) -> u64 {
 
 impl RecentCalls {
     fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lists.lock()
     }
 
     /// Returns whether a call that took this long is to be [recorded](Self::record).

@@ -5,8 +5,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use redb::{Database, DatabaseError};
 
 use crate::cache::CacheError;
@@ -36,7 +37,7 @@ impl DatabaseSlot {
         &self,
         work: impl FnOnce(&Database) -> Result<T, E>,
     ) -> Result<T, E> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.read();
         match &*database {
             Some(database) => {
                 catch_engine_panic(|| work(database)).unwrap_or_else(|broken| Err(broken.into()))
@@ -47,10 +48,7 @@ impl DatabaseSlot {
 
     /// Closes the file and opens it again. Waits for running reads, and blocks further ones.
     pub(super) fn reopen(&self) -> Result<(), FileFailure> {
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.database.write();
         let old = database.take();
         // Closing reports the same failure again.
         let _ = catch_engine_panic(|| drop(old));

@@ -17,8 +17,8 @@ mod timer;
 mod window;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::send::Precheck;
@@ -36,7 +37,7 @@ use self::timer::LazyTimer;
 use self::window::SendWindow;
 use crate::call_slots::{self, Deadlock};
 use crate::client::completion::CompletionTracker;
-use crate::client::in_flight::{CallTopic, JobAnswer, JobDelivery, PendingCall, lock};
+use crate::client::in_flight::{CallTopic, JobAnswer, JobDelivery, PendingCall};
 use crate::client::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Argument, IntoSteps, Steps};
@@ -302,7 +303,7 @@ impl<'a, Value> Job<'a, Value> {
     /// Returns how far the job is.
     pub fn progress(&self) -> Progress {
         let (done, failed) = if self.is_tracked() {
-            let inputs = lock(&self.inputs);
+            let inputs = self.inputs.lock();
             (inputs.done, inputs.failed)
         } else {
             (self.window.taken, self.window.failed)
@@ -323,7 +324,7 @@ impl<'a, Value> Job<'a, Value> {
     /// Returns whether all results have arrived and were yielded.
     fn is_complete(&self) -> bool {
         self.is_tracked() && self.is_sent() && {
-            let inputs = lock(&self.inputs);
+            let inputs = self.inputs.lock();
             inputs.under_way() == 0 && inputs.answers == self.window.taken
         }
     }
@@ -387,7 +388,7 @@ impl<'a, Value> Job<'a, Value> {
             return true;
         }
         match self.is_tracked() {
-            true => lock(&self.inputs).under_way() > 0,
+            true => self.inputs.lock().under_way() > 0,
             false => self.window.sent > self.window.received.load(Ordering::Relaxed),
         }
     }
@@ -397,7 +398,7 @@ impl<'a, Value> Job<'a, Value> {
         if !self.is_tracked() {
             return false;
         }
-        let mut inputs = lock(&self.inputs);
+        let mut inputs = self.inputs.lock();
         let completed = inputs.completed();
         if completed == self.completed {
             return false;
@@ -558,7 +559,7 @@ impl<Value> Job<'_, Value> {
             job.finish();
             return Poll::Ready(None);
         }
-        if job.is_tracked() && lock(&job.inputs).is_unreliable {
+        if job.is_tracked() && job.inputs.lock().is_unreliable {
             let function = job.called();
             job.end();
             return Poll::Ready(Some(Err(CallError::Completion { function })));

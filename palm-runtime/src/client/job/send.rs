@@ -10,7 +10,6 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use super::Job;
 use crate::client::CallError;
 use crate::client::encode::extensions;
-use crate::client::in_flight::lock;
 use crate::clock;
 use crate::link::client::ResendPolicy;
 use crate::message::{Batch, Deadline, Share};
@@ -122,7 +121,7 @@ impl<Value> Job<'_, Value> {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), CallError>> {
         let is_tracked = self.is_tracked();
-        let under_way = |job: &Self| lock(&job.inputs).under_way() + job.builder.len() as u64;
+        let under_way = |job: &Self| job.inputs.lock().under_way() + job.builder.len() as u64;
         let mut open = is_tracked.then(|| under_way(self));
         for _ in 0..BATCH {
             if open.is_some_and(|open| open >= self.window.len) {
@@ -182,7 +181,7 @@ impl<Value> Job<'_, Value> {
 
     fn push_batch(&mut self, batch: Batch, repeats: bool) {
         if self.is_tracked() {
-            let mut inputs = lock(&self.inputs);
+            let mut inputs = self.inputs.lock();
             for (input, frame) in (self.begun..).zip(batch.frames()) {
                 inputs.start(input, repeats.then_some(frame));
             }

@@ -8,11 +8,12 @@
 mod walk;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 use self::walk::{unlisted, walk};
@@ -156,7 +157,7 @@ impl Routes {
     }
 
     fn table(&self) -> MutexGuard<'_, RouteTable> {
-        lock(&self.table)
+        self.table.lock()
     }
 
     /// Returns whether [`ensure`](Self::ensure) must search for components before a call is sent.
@@ -234,7 +235,7 @@ impl Routes {
                         if now.elapsed() >= SHORT_SEARCH && cause.set(&problem) {
                             tracing::warn!("waiting for a route for `{steps}`: {problem}");
                         }
-                        *lock(&search.problem) = problem;
+                        *search.problem.lock() = problem;
                     }
                 }
                 tokio::time::sleep(SEARCH_INTERVAL).await;
@@ -243,7 +244,7 @@ impl Routes {
         if found.await.is_ok() {
             return Ok(());
         }
-        let mut problem = lock(&search.problem).clone();
+        let mut problem = search.problem.lock().clone();
         if problem.is_empty() {
             let cause = self.directory.wait_cause();
             let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
@@ -256,7 +257,7 @@ impl Routes {
     fn join_search(&self, steps: &Steps) -> Arc<RouteSearch> {
         let names: Vec<_> = steps.iter().map(|step| step.server).collect();
         let names = names.join(" ");
-        let mut searches = lock(&self.searches);
+        let mut searches = self.searches.lock();
         if let Some(search) = searches.get(&names).and_then(Weak::upgrade) {
             return search;
         }
@@ -356,10 +357,6 @@ impl Routes {
         table.routes.clear();
         table.links.drain().map(|(_, opened)| opened).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_route(steps: &Steps, problem: String) -> CallError {

@@ -5,7 +5,7 @@
 //! and not listened on. A path does not change with a restart, and peers reconnect to it without a request: so sockets
 //! with `ipc://` and `inproc://` addresses, like those with a configured address, are bound when the component starts.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::runtime::Handle;
 use tracing::Instrument;
@@ -47,7 +47,7 @@ impl OnDemandSocket {
 
 impl OnDemand {
     fn lock(&self) -> MutexGuard<'_, Vec<OnDemandSocket>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn add(&self, socket: OnDemandSocket) {

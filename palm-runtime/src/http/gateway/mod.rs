@@ -7,13 +7,14 @@ mod pending_call;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -219,8 +220,7 @@ impl GatewayInner {
 
     /// Returns the receiver of request messages to the first caller.
     pub(crate) fn take_incoming(&self) -> Option<mpsc::Receiver<RequestMessage>> {
-        let receiver = self.receiver.lock();
-        receiver.unwrap_or_else(PoisonError::into_inner).take()
+        self.receiver.lock().take()
     }
 
     /// Returns the function with this name, if a worker has registered it.

@@ -5,9 +5,9 @@
 //! belong to the gateway (it is routed on). Dropping a [`PendingCall`] that expects results cancels the call.
 
 use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
 
 use bytestring::ByteString;
+use parking_lot::MutexGuard;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::body_memory::{BodyError, BodyMemory, MemoryPermit};
@@ -77,7 +77,7 @@ impl ResultStream {
 
 impl GatewayInner {
     fn calls(&self) -> MutexGuard<'_, HashMap<ByteString, ResultSink>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.lock()
     }
 
     /// Returns a client id for a new call.

@@ -9,7 +9,7 @@
 //! hyper spawns the task of each stream on the executor, and polls the response body in it. The executor and the
 //! body share a [`StreamProgress`] through a task-local.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,6 +20,7 @@ use hyper::Response;
 use hyper::body::Frame;
 use hyper::header;
 use hyper::rt::Executor;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -41,7 +42,7 @@ struct StreamProgress {
 
 impl StreamProgress {
     fn since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.since.lock()
     }
 
     async fn wait_until_written(&self) {

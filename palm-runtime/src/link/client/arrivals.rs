@@ -6,8 +6,10 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::message::Batch;
 use crate::message::lease::LinkReceipt;
@@ -41,7 +43,7 @@ struct QueueState {
 
 impl ArrivalQueue {
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Appends arrivals. Drops them if nothing receives them any more.

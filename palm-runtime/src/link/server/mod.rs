@@ -26,11 +26,12 @@
 //! lost them, and requested again once there is capacity. The contents of `hello`s count against a limit of their own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::dispatch::{Dispatch, FailedTask};
@@ -265,7 +266,7 @@ impl LinkServer {
 
     fn now(&self) -> Instant {
         #[cfg(test)]
-        if let Some(now) = *self.time.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(now) = *self.time.lock() {
             return now;
         }
         clock::now()
@@ -307,7 +308,7 @@ impl LinkServer {
     }
 
     fn state(&self) -> MutexGuard<'_, ServerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Returns the receiver of workers' results; `None` if another part has it.

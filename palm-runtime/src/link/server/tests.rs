@@ -175,7 +175,7 @@ impl World {
 
     fn component(now: Instant) -> (LinkServer, mpsc::UnboundedReceiver<InboundEvent>) {
         let links = LinkServer::new(OPTIONS());
-        *links.time.lock().unwrap() = Some(now);
+        *links.time.lock() = Some(now);
         links.state().output = ServerOutput::Recorded(VecDeque::new());
         assert!(links.claim_tasks());
         let _ = links.take_results();
@@ -194,7 +194,7 @@ impl World {
         std::mem::swap(&mut *links.state(), &mut *self.links.state());
         links.results = std::mem::take(&mut self.links.results);
         links.inputs = std::mem::take(&mut self.links.inputs);
-        *links.time.lock().unwrap() = Some(self.now);
+        *links.time.lock() = Some(self.now);
         self.links = links;
     }
 
@@ -315,7 +315,7 @@ impl World {
         let end = self.now + time;
         while self.now < end {
             self.now = (self.now + TICK).min(end);
-            *self.links.time.lock().unwrap() = Some(self.now);
+            *self.links.time.lock() = Some(self.now);
             let vanished = self.links.tick();
             self.vanished
                 .extend(vanished.iter().map(|name| name.to_string()));

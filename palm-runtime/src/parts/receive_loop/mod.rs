@@ -414,7 +414,7 @@ pub(in crate::parts) async fn scatter(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, PoisonError};
+    use parking_lot::Mutex;
 
     use futures_util::FutureExt;
     use tokio::sync::Notify;
@@ -441,8 +441,8 @@ mod tests {
     }
 
     impl Script {
-        fn content(&self) -> std::sync::MutexGuard<'_, Content> {
-            self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        fn content(&self) -> parking_lot::MutexGuard<'_, Content> {
+            self.0.0.lock()
         }
 
         fn put(&self, arrivals: impl IntoIterator<Item = SourceEvent>) {

@@ -12,9 +12,10 @@
 mod master_connection;
 mod older_master;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::watch;
 
@@ -348,7 +349,7 @@ impl Shortcut<Envelope> for ResultSubmission {
             count += 1;
             envelope.answer(Bytes::new())
         });
-        let mut batcher = self.batcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batcher = self.batcher.lock();
         let bytes = self.link.submit(results, &mut batcher);
         drop(batcher);
         self.counters.count(count, bytes);

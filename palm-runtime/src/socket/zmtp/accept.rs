@@ -8,7 +8,6 @@ use super::codec::Role;
 use super::connection;
 use super::core::Core;
 use super::listener::Listener;
-use super::lock::lock;
 use super::peer::Peer;
 use super::stream::Stream;
 use super::table::Admission;
@@ -23,7 +22,7 @@ pub(super) async fn accept(core: Arc<Core>, mut listener: Listener) {
             Ok(stream) => admit(core.clone(), stream),
             Err(error) => {
                 if is_out_of_files(&error) {
-                    let evicted = lock(&core.table).evict(core.now());
+                    let evicted = core.table.lock().evict(core.now());
                     if let Some(peer) = evicted {
                         peer.closed.cancel();
                         core.log_replaced("the process may open no more files");
@@ -47,7 +46,7 @@ fn admit(core: Arc<Core>, stream: Stream) {
         core.killed.child_token(),
     ));
     peer.activity.set_heard(core.now());
-    let mut table = lock(&core.table);
+    let mut table = core.table.lock();
     let admission = table.admit(core.now());
     match &admission {
         Admission::Refused => {

@@ -5,9 +5,9 @@
 //! message refers to any more.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 
 /// Memory that a socket keeps.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -32,7 +32,7 @@ impl Buffers {
     /// Returns an empty buffer for as many bytes.
     pub(super) fn take(&self, bytes: usize) -> BytesMut {
         if KEPT_BYTES.contains(&bytes) {
-            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.0.lock();
             for _ in 0..MAX_TRIES.min(kept.buffers.len()) {
                 let Some((mut buffer, size)) = kept.buffers.pop_front() else {
                     break;
@@ -54,7 +54,7 @@ impl Buffers {
         }
         buffer.clear();
         let mut dropped = Vec::new();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         kept.bytes += bytes;
         kept.buffers.push_back((buffer, bytes));
         while kept.bytes > MAX_BYTES
@@ -94,7 +94,7 @@ mod tests {
             buffers.put(BytesMut::with_capacity(SIZE), SIZE);
         }
         buffers.put(BytesMut::with_capacity(SIZE << 10), SIZE << 10);
-        let kept = buffers.0.lock().unwrap();
+        let kept = buffers.0.lock();
         assert_eq!((kept.bytes, kept.buffers.len()), (MAX_BYTES, 128));
     }
 }

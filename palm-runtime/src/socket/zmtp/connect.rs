@@ -9,14 +9,13 @@ use super::super::Address;
 use super::codec::Role;
 use super::connection;
 use super::core::Core;
-use super::lock::lock;
 use super::peer::Peer;
 use super::stream::Stream;
 
 /// Keeps a connection to an address until the socket closes, or [`disconnect`] ends it.
 pub(super) fn connect(core: &Arc<Core>, address: &Address) {
     let ended = core.killed.child_token();
-    let mut connections = lock(&core.connections);
+    let mut connections = core.connections.lock();
     if let Some(previous) = connections.insert(address.clone(), ended.clone()) {
         previous.cancel();
     }
@@ -27,7 +26,7 @@ pub(super) fn connect(core: &Arc<Core>, address: &Address) {
 
 /// Ends the connection to an address.
 pub(super) fn disconnect(core: &Core, address: &Address) {
-    if let Some(ended) = lock(&core.connections).remove(address) {
+    if let Some(ended) = core.connections.lock().remove(address) {
         ended.cancel();
     }
 }
@@ -61,7 +60,7 @@ async fn keep_connected(core: Arc<Core>, address: Address, ended: CancellationTo
 /// Runs a connection to its end. Returns whether the peer has completed its handshake.
 async fn exchange(core: &Arc<Core>, stream: Stream, ended: &CancellationToken) -> bool {
     let peer = Arc::new(Peer::new(core.has_capacity.clone(), ended.child_token()));
-    lock(&core.table).insert(peer.number, peer.clone());
+    core.table.lock().insert(peer.number, peer.clone());
     stream.configure(core.kind);
     connection::run(core.clone(), stream, Role::Client, peer.clone()).await;
     peer.activity.is_introduced()

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +16,6 @@ use super::super::kind::Kind;
 use super::super::subscriptions::{SubscriptionEvent, SubscriptionRequest};
 use super::buffers::Buffers;
 use super::inbox::Inbox;
-use super::lock::lock;
 use super::peer::{Peer, Rejected};
 use super::recipients::Recipients;
 use super::table::{Evicts, Table};
@@ -130,7 +130,10 @@ impl Core {
     /// Queues a message for its [recipients](Recipients).
     pub(super) fn try_send(&self, frames: Frames, by: WriteBy) -> Result<(), TrySendError<Frames>> {
         self.is_open()?;
-        let idle = lock(&self.recipients).try_send(frames, self.queue_len(), by)?;
+        let idle = self
+            .recipients
+            .lock()
+            .try_send(frames, self.queue_len(), by)?;
         if let Some(peer) = idle {
             peer.write_now();
         }
@@ -169,7 +172,7 @@ impl Core {
     fn close_slow_subscribers(&self, frames: &Frames) -> Option<Duration> {
         let timeout = self.options.slow_subscriber_timeout;
         let mut next: Option<Duration> = None;
-        for (peer, since) in lock(&self.recipients).stalled(frames) {
+        for (peer, since) in self.recipients.lock().stalled(frames) {
             match timeout.saturating_sub(clock::since(since)) {
                 Duration::ZERO => {
                     peer.closed.cancel();
@@ -187,7 +190,7 @@ impl Core {
         peer: &Peer,
         request: SubscriptionRequest,
     ) -> Result<(), Rejected> {
-        let mut recipients = lock(&self.recipients);
+        let mut recipients = self.recipients.lock();
         if let Some(event) = recipients.request_subscription(peer, request)? {
             let _ = self.subscription_events.send(event);
         }
@@ -204,7 +207,7 @@ impl Core {
         self.closing.cancel();
         self.inbox.close();
         self.tasks.close();
-        for peer in lock(&self.table).iter() {
+        for peer in self.table.lock().iter() {
             peer.close_output();
         }
     }
@@ -215,7 +218,7 @@ impl Core {
     }
 
     pub(super) fn log_replaced(&self, reason: &str) {
-        if let Some(times) = lock(&self.log).replaced.record(clock::now()) {
+        if let Some(times) = self.log.lock().replaced.record(clock::now()) {
             tracing::warn!(
                 times,
                 reason,
@@ -227,7 +230,7 @@ impl Core {
     }
 
     fn log_slow(&self) {
-        if let Some(times) = lock(&self.log).slow.record(clock::now()) {
+        if let Some(times) = self.log.lock().slow.record(clock::now()) {
             tracing::warn!(
                 times,
                 slow_subscriber_timeout = ?self.options.slow_subscriber_timeout,
@@ -237,7 +240,7 @@ impl Core {
     }
 
     pub(super) fn log_stalled(&self, peer: &str) {
-        if let Some(times) = lock(&self.log).stalled.record(clock::now()) {
+        if let Some(times) = self.log.lock().stalled.record(clock::now()) {
             tracing::warn!(
                 peer,
                 times,
@@ -264,8 +267,8 @@ impl Core {
         } else {
             chosen
         };
-        lock(&self.recipients).add(&id, peer)?;
-        *lock(&peer.routing_id) = Some(id.clone());
+        self.recipients.lock().add(&id, peer)?;
+        *peer.routing_id.lock() = Some(id.clone());
         peer.activity.set_introduced();
         self.count(1);
         Ok((self.kind == Kind::Router).then_some(id))
@@ -273,12 +276,12 @@ impl Core {
 
     /// Forgets a connection that has ended.
     pub(super) fn remove(&self, peer: &Arc<Peer>) {
-        lock(&self.table).remove(peer.number);
+        self.table.lock().remove(peer.number);
         self.inbox.end(peer.number);
-        let Some(id) = lock(&peer.routing_id).take() else {
+        let Some(id) = peer.routing_id.lock().take() else {
             return;
         };
-        let mut recipients = lock(&self.recipients);
+        let mut recipients = self.recipients.lock();
         recipients.remove(&id, peer);
         match self.kind {
             Kind::Publish => {

@@ -5,11 +5,12 @@
 //! connection may have a dynamic threshold.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use palm_proto::budget::capacity_left;
 use palm_proto::id_map::IdMap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::super::receive_budget::Reservation;
@@ -80,10 +81,6 @@ impl Inbox {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, InboxState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Moves messages of a connection here while they fit. `wake` is notified once more of them may fit.
     ///
     /// The queue may have `unsent` messages fewer than otherwise.
@@ -95,7 +92,7 @@ impl Inbox {
         unsent: usize,
     ) {
         let queue_len = self.queue_len.saturating_sub(unsent);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let InboxState {
             queues,
             turns,
@@ -138,7 +135,7 @@ impl Inbox {
         out: &mut Vec<Frames>,
         max: usize,
     ) -> Poll<Result<usize, SocketClosed>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.turns.is_empty() {
             return Poll::Ready(Ok(self.take_from(state, out, max)));
         }
@@ -154,7 +151,7 @@ impl Inbox {
 
     /// Takes up to `max` messages. Returns their number.
     pub(super) fn take(&self, out: &mut Vec<Frames>, max: usize) -> usize {
-        self.take_from(self.lock(), out, max)
+        self.take_from(self.state.lock(), out, max)
     }
 
     fn take_from(
@@ -217,7 +214,7 @@ impl Inbox {
 
     /// Ends the wait for messages, once those that have arrived are taken.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_closed = true;
         let receiver = state.receiver.take();
         drop(state);
@@ -228,7 +225,7 @@ impl Inbox {
 
     /// Removes the queue of a connection once its messages are taken.
     pub(super) fn end(&self, connection: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(queue) = state.queues.get_mut(&connection) {
             if queue.messages.is_empty() {
                 state.queues.remove(&connection);
@@ -321,7 +318,7 @@ mod tests {
         assert!(more.is_empty());
         inbox.end(1);
         assert_eq!(lens(&inbox, 100), [1; 10]);
-        assert!(inbox.lock().queues.is_empty());
+        assert!(inbox.state.lock().queues.is_empty());
     }
 
     #[test]
@@ -344,6 +341,6 @@ mod tests {
             lens(&inbox, 1000).len(),
             200 - 60 - more.len() - other.len()
         );
-        assert_eq!(inbox.lock().bytes, 0);
+        assert_eq!(inbox.state.lock().bytes, 0);
     }
 }

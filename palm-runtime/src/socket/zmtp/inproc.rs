@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::pin;
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 
+use parking_lot::Mutex;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc};
 
 use super::super::Address;
-use super::lock::lock;
 
 /// Bytes that a connection holds in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -34,7 +34,7 @@ pub(super) struct InprocListener {
 
 impl Drop for InprocListener {
     fn drop(&mut self) {
-        lock(&LISTENERS).remove(&self.name);
+        LISTENERS.lock().remove(&self.name);
     }
 }
 
@@ -44,7 +44,7 @@ impl InprocListener {
         let address = address.with_unused_name();
         let name = address.inproc_name().ok_or(io::ErrorKind::Unsupported)?;
         let (sender, streams) = mpsc::channel(BACKLOG);
-        let mut listeners = lock(&LISTENERS);
+        let mut listeners = LISTENERS.lock();
         if listeners.contains_key(name) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -66,7 +66,7 @@ impl InprocListener {
 }
 
 fn listener(name: &str) -> Option<mpsc::Sender<DuplexStream>> {
-    lock(&LISTENERS).get(name).cloned()
+    LISTENERS.lock().get(name).cloned()
 }
 
 /// Connects to a name once it is bound. Cancel safe.

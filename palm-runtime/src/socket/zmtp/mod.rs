@@ -23,7 +23,6 @@ mod frame_header;
 mod inbox;
 mod inproc;
 mod listener;
-mod lock;
 mod message_memory;
 mod outbox;
 mod peer;
@@ -44,7 +43,6 @@ use tokio_util::sync::CancellationToken;
 use self::accept::accept;
 use self::core::Core;
 use self::listener::Listener;
-use self::lock::lock;
 pub(crate) use self::writer::WriteBy;
 use super::kind::Kind;
 use super::subscriptions::{SubscriptionEvent, SubscriptionRequest, Subscriptions};
@@ -127,13 +125,16 @@ impl Socket {
     ) -> Result<(), SocketClosed> {
         self.0.is_open()?;
         let queue_len = self.0.queue_len();
-        lock(&self.0.recipients).change_subscription(request, queue_len);
+        self.0
+            .recipients
+            .lock()
+            .change_subscription(request, queue_len);
         Ok(())
     }
 
     /// Returns the subscriptions of a PUB's subscribers, from now on.
     pub(super) fn subscription_events(&self) -> SubscriptionEvents {
-        let recipients = lock(&self.0.recipients);
+        let recipients = self.0.recipients.lock();
         let all = recipients
             .subscriptions()
             .into_iter()

@@ -1,15 +1,15 @@
 //! [`Peer`]: a connection, as the rest of its socket sees it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::lock::lock;
 use super::outbox::{Outbox, OutboxState};
 use super::table::{self, Activity};
 use super::writer::{WriteBy, Writer};
@@ -43,14 +43,14 @@ pub(super) struct OpenWriter<'a>(&'a Peer);
 
 impl Drop for OpenWriter<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.writer) = None;
+        *self.0.writer.lock() = None;
     }
 }
 
 impl OpenWriter<'_> {
     /// Locks the writer.
     pub(super) fn with<T>(&self, action: impl FnOnce(&mut Writer) -> T) -> T {
-        let mut writer = lock(&self.0.writer);
+        let mut writer = self.0.writer.lock();
         action(
             writer
                 .as_mut()
@@ -95,13 +95,13 @@ impl Peer {
 
     /// Opens the direction to the peer until the guard is dropped.
     pub(super) fn open_writer(&self, writer: Writer) -> OpenWriter<'_> {
-        *lock(&self.writer) = Some(writer);
+        *self.writer.lock() = Some(writer);
         OpenWriter(self)
     }
 
     /// Moves queued messages to `batch`, up to one after the first `bytes`. Returns the state of the queue then.
     pub(super) fn take_output(&self, batch: &mut Vec<Frames>, bytes: usize) -> OutboxState {
-        let mut outbox = lock(&self.outbox);
+        let mut outbox = self.outbox.lock();
         if outbox.take(batch, bytes) {
             self.has_capacity.notify_waiters();
         }
@@ -115,7 +115,7 @@ impl Peer {
         queue_len: usize,
         by: WriteBy,
     ) -> Result<bool, TrySendError<Frames>> {
-        let mut outbox = lock(&self.outbox);
+        let mut outbox = self.outbox.lock();
         if !outbox.has_capacity(queue_len) {
             return Err(TrySendError::Full(frames));
         }
@@ -129,7 +129,7 @@ impl Peer {
 
     /// Queues a message, however many there are.
     pub(super) fn queue_any(&self, frames: Frames) {
-        if lock(&self.outbox).push(frames) {
+        if self.outbox.lock().push(frames) {
             self.wake.notify_one();
         }
     }
@@ -137,10 +137,10 @@ impl Peer {
     /// Writes the queued messages if the connection is idle, and wakes its task if messages are left.
     pub(super) fn write_now(&self) {
         let is_written = match self.writer.try_lock() {
-            Ok(mut writer) => writer
+            Some(mut writer) => writer
                 .as_mut()
                 .is_some_and(|it| it.write_now(|batch, bytes| self.take_output(batch, bytes))),
-            Err(_) => false,
+            None => false,
         };
         // The task keeps received messages back while the queue is full.
         if !is_written || self.keeps_received.load(Ordering::Acquire) {
@@ -156,32 +156,32 @@ impl Peer {
 
     /// Returns whether another message may be queued. If not, its sender waits.
     pub(super) fn has_capacity(&self, queue_len: usize) -> bool {
-        lock(&self.outbox).has_capacity(queue_len)
+        self.outbox.lock().has_capacity(queue_len)
     }
 
     /// Returns since when a message has waited for capacity while nothing was written.
     pub(super) fn full_since(&self) -> Option<Instant> {
-        lock(&self.outbox).full_since
+        self.outbox.lock().full_since
     }
 
     /// Some of the output was written.
     pub(super) fn note_written(&self) {
-        if let Some(since) = &mut lock(&self.outbox).full_since {
+        if let Some(since) = &mut self.outbox.lock().full_since {
             *since = clock::now();
         }
     }
 
     /// Returns the messages that are not encoded, for another peer.
     pub(super) fn take_unsent(&self) -> VecDeque<Frames> {
-        std::mem::take(&mut lock(&self.outbox).messages)
+        std::mem::take(&mut self.outbox.lock().messages)
     }
 
     pub(super) fn queued_output(&self) -> usize {
-        lock(&self.outbox).messages.len()
+        self.outbox.lock().messages.len()
     }
 
     pub(super) fn close_output(&self) {
-        lock(&self.outbox).is_closing = true;
+        self.outbox.lock().is_closing = true;
         self.wake.notify_one();
     }
 }

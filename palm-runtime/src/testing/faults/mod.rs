@@ -12,10 +12,10 @@ mod restartable;
 mod soak;
 mod state;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 
 use crate::client::Client;
 use crate::function::IntoSteps;
@@ -118,7 +118,7 @@ impl Faults {
     }
 
     pub(super) fn fork(&self) -> Rng {
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rng = self.rng.lock();
         rng.fork()
     }
 }

@@ -7,9 +7,10 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -126,7 +127,7 @@ impl ProxyState {
     }
 
     fn armed(&self) -> MutexGuard<'_, Option<Trigger>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.armed.lock()
     }
 
     pub(super) fn configure(&self, order: impl FnOnce(&mut ProxySettings)) {
@@ -140,9 +141,7 @@ impl ProxyState {
     }
 
     fn generation_lock(&self) -> MutexGuard<'_, ConnectionGeneration> {
-        self.generation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.generation.lock()
     }
 
     /// Returns the connections that the next cut closes.

@@ -1,6 +1,6 @@
 //! [`HttpPoster`]: requests to a worker and their responses, repeated if they fail.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::Retryable as _;
@@ -11,6 +11,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 
 use super::{HttpConnection, HttpError, Retry};
 use crate::clock;
@@ -159,7 +160,7 @@ impl HttpPoster {
             .notify(|error, delay| {
                 let cause = chain(error);
                 tracing::warn!(?delay, cause, "retrying a request to an HTTP worker");
-                *last_cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+                *last_cause.lock() = Some(cause);
             })
             .await
     }

@@ -1,6 +1,6 @@
 //! A task at an HTTP worker: from the message that a part upstream sends to the result that is routed on.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use bytes::Bytes;
 
@@ -103,7 +103,7 @@ impl HttpPoster {
 /// Returns the error of a call whose deadline has passed, with the cause of its last failed attempt.
 fn deadline_exceeded(last_cause: Mutex<Option<String>>) -> CallFailure {
     let last_cause = last_cause.into_inner();
-    match last_cause.unwrap_or_else(PoisonError::into_inner) {
+    match last_cause {
         Some(cause) => {
             let error = format!("its deadline has passed; the last attempt failed: {cause}");
             CallFailure::new(FailureKind::DeadlineExceeded, error.into())
