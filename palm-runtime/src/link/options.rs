@@ -38,12 +38,13 @@ options! {
         /// two cases: a client whose connection was closed has 3 s, after which its calls are cancelled, and a
         /// subscriber with a full backlog has [`idle_timeout`](Self::idle_timeout), since its publisher waits for it.
         session_expiry: Duration = Duration::from_secs(30),
-        /// Sets how long a living subscriber may read nothing while its backlog is full (10 000 messages or 64 MiB).
-        /// `None`: no limit. Default: 60 s.
+        /// Sets how long a subscriber may read nothing while its backlog is full (10 000 messages or 64 MiB). `None`: no
+        /// limit. Default: 60 s.
         ///
         /// The subscriber is then disconnected as a slow consumer, and its backlog is dropped. Until then it slows down
-        /// the publisher. [`SocketOptions::slow_subscriber_timeout`](crate::socket::SocketOptions::slow_subscriber_timeout)
-        /// is the limit for legacy subscribers, which have no link.
+        /// the publisher. The time includes that in which it is away, so that one that keeps reconnecting has no longer.
+        /// [`SocketOptions::slow_subscriber_timeout`](crate::socket::SocketOptions::slow_subscriber_timeout) is the limit
+        /// for legacy subscribers, which have no link.
         slow_consumer_timeout: Option<Duration> as impl Into<Option<Duration>> = Some(Duration::from_secs(60)),
         /// Sets the time after which a task without a result is pushed again, to the same or another legacy worker, such
         /// as one of pylm. Default: `None`, since it cannot be known whether such a worker still runs the task.
