@@ -335,7 +335,6 @@ impl ChangeLog {
     }
 
     fn ring(&self) -> MutexGuard<'_, ChangeRing> {
-        // A poisoned lock is safe to use: no update of the ring panics halfway.
         self.0.ring.lock()
     }
 }

@@ -136,7 +136,6 @@ async fn sweep(store: Weak<MemoryStoreInner>, sooner: Arc<Notify>) {
 impl MemoryStoreInner {
     /// Locks the entries, and removes some of the expired ones. Those that remain count as absent.
     fn lock_entries(&self) -> LockedEntries<'_> {
-        // A poisoned lock is safe to use: no update of the entries panics halfway.
         let entries = self.entries.lock();
         let mut locked = LockedEntries {
             store: self,

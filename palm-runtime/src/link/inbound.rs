@@ -1,7 +1,6 @@
 //! Messages and events that links deliver to the parts that handle calls and results.
 
 use parking_lot::Mutex;
-
 use tokio::sync::mpsc;
 
 use super::PeerKey;

@@ -179,10 +179,10 @@ impl OpenCacheService {
                     // of disconnected peers.
                     Some(event) = events.next() => {
                         match event {
-                            Event::Stopped => break,
-                            Event::Disconnected(peer) => links.record_disconnect(&peer?),
-                            Event::Cancelled(list) => links.cancel(&list),
-                            Event::Tick => {
+                            ControlEvent::Stopped => break,
+                            ControlEvent::Disconnected(peer) => links.record_disconnect(&peer?),
+                            ControlEvent::Cancelled(list) => links.cancel(&list),
+                            ControlEvent::Tick => {
                                 let last = std::mem::replace(&mut ticked, clock::now());
                                 service.tick(clock::since(last) > LATE_TICK);
                                 if trimmer.is_due(links.take_ended(), ticked) {
@@ -364,35 +364,44 @@ impl<'a> ControlService<'a> {
     }
 }
 
-/// What happens besides requests and messages of links.
-enum Event {
+/// A change that a control service handles besides requests and messages of links.
+enum ControlEvent {
     Stopped,
     Disconnected(Result<Bytes, SocketClosed>),
     Cancelled(Bytes),
     Tick,
 }
 
-/// Returns the events of a control service, without `departures` only the end of the part. They are one stream, which
-/// polls those of them that were woken, so that a message does not poll each.
+/// Returns the events of a control service as one stream; without `departures` there is only the end of the part. The
+/// stream polls an event only after a wake-up for it, so that a message does not poll each.
 fn events<'a>(
     stop: &'a Stop,
     state: &'a ComponentState,
     departures: Option<RouterDepartures>,
-) -> SelectAll<BoxStream<'a, Event>> {
-    let stopped = stream::once(stop.stopped()).map(|()| Event::Stopped);
+) -> SelectAll<BoxStream<'a, ControlEvent>> {
+    let stopped = stream::once(stop.stopped()).map(|()| ControlEvent::Stopped);
     let mut events = stream::select_all([stopped.boxed()]);
     if let Some(departures) = departures {
         let disconnected = stream::unfold(departures, async |mut departures| {
-            Some((Event::Disconnected(departures.next().await), departures))
+            Some((
+                ControlEvent::Disconnected(departures.next().await),
+                departures,
+            ))
         });
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ticks = stream::unfold(ticks, async |mut ticks| {
             ticks.tick().await;
-            Some((Event::Tick, ticks))
+            Some((ControlEvent::Tick, ticks))
         });
         events.push(disconnected.boxed());
-        events.push(state.cancellations.relay().map(Event::Cancelled).boxed());
+        events.push(
+            state
+                .cancellations
+                .relay()
+                .map(ControlEvent::Cancelled)
+                .boxed(),
+        );
         events.push(ticks.boxed());
     }
     events

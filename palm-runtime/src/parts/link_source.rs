@@ -114,7 +114,7 @@ impl MessageSource for PullAndLinks {
         let mut pulled = Vec::new();
         tokio::select! {
             biased;
-            // Links do not keep those that send to the socket waiting.
+            // Takes from the socket as well: many messages over links do not delay its messages.
             () = self.linked.recv(out) => MessageSource::try_recv_many(pull, out, max),
             received = MessageSource::recv_many(pull, &mut pulled, max) => received?,
         }

@@ -6,7 +6,6 @@
 //! with `ipc://` and `inproc://` addresses, like those with a configured address, are bound when the component starts.
 
 use parking_lot::{Mutex, MutexGuard};
-
 use tokio::runtime::Handle;
 use tracing::Instrument;
 

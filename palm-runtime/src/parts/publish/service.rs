@@ -1,6 +1,7 @@
 //! [`PubService`]: the part, its options and its run loop.
 
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,7 +25,6 @@ use crate::part::{
     BATCH, Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Running, Setup,
 };
 use crate::socket::Publish;
-use crate::stop::Stop;
 
 /// An outbound part that publishes each message. Announced as `pub_address`.
 ///
@@ -224,7 +224,8 @@ impl AnyPubService {
         let state = opened.state.clone();
         let mut publisher = self.publisher(opened);
         let stop = inlet.stop.clone();
-        let mut events = events(&stop, &state, followed);
+        let mut events = events(&state, followed);
+        let mut is_expired = pin!(stop.expired());
         let mut envelopes = Vec::new();
         loop {
             let next_expiry = publisher.next_expiry();
@@ -241,13 +242,12 @@ impl AnyPubService {
                     publisher.handle_subscriptions().await?;
                 }
                 Some(event) = events.next() => match event {
-                    Event::Expired => break,
-                    Event::StreamsInPlace => state.links.set_in_place(),
-                    Event::Cancelled(list) => publisher.publish_cancellations(list).await?,
-                    Event::Subscription(SubscriptionEvent::Subscribed(following, _reservation)) => {
+                    PublisherEvent::StreamsInPlace => state.links.set_in_place(),
+                    PublisherEvent::Cancelled(list) => publisher.publish_cancellations(list).await?,
+                    PublisherEvent::Subscription(SubscriptionEvent::Subscribed(following, _reservation)) => {
                         publisher.follow(&following).await?;
                     }
-                    Event::Subscription(SubscriptionEvent::Undelivered(deliveries)) => {
+                    PublisherEvent::Subscription(SubscriptionEvent::Undelivered(deliveries)) => {
                         publisher.undelivered(deliveries);
                     }
                 },
@@ -262,6 +262,7 @@ impl AnyPubService {
                     publisher.streams_are_in_place().await?;
                 }
                 () = expired => publisher.expire().await?,
+                () = &mut is_expired => break,
             }
             let (messages, bytes) = publisher.pending.size();
             publisher.counters.set_held(messages, bytes);
@@ -286,29 +287,29 @@ impl AnyPubService {
     }
 }
 
-/// What happens besides publications.
-enum Event {
-    /// The drain limit has passed.
-    Expired,
+/// A change that a publisher handles besides its messages.
+enum PublisherEvent {
     StreamsInPlace,
     Cancelled(Bytes),
     Subscription(SubscriptionEvent),
 }
 
-/// Returns the events of a publisher, without `followed` except subscriptions. They are one stream, which polls those of
-/// them that were woken, so that a message does not poll each.
-fn events<'a>(
-    stop: &'a Stop,
-    state: &'a ComponentState,
+/// Returns the events of a publisher as one stream; subscriptions are among them if there is `followed`. The stream polls
+/// an event only after a wake-up for it, so that a message does not poll each.
+fn events(
+    state: &ComponentState,
     followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
-) -> SelectAll<BoxStream<'a, Event>> {
-    let expired = stream::once(stop.expired()).map(|()| Event::Expired);
-    let in_place = stream::once(state.streams.in_place()).map(|()| Event::StreamsInPlace);
-    let cancelled = state.cancellations.relay().map(Event::Cancelled);
-    let mut events = stream::select_all([expired.boxed(), in_place.boxed(), cancelled.boxed()]);
+) -> SelectAll<BoxStream<'_, PublisherEvent>> {
+    let in_place = state.streams.in_place();
+    let in_place = stream::once(in_place).map(|()| PublisherEvent::StreamsInPlace);
+    let cancelled = state.cancellations.relay().map(PublisherEvent::Cancelled);
+    let mut events = stream::select_all([in_place.boxed(), cancelled.boxed()]);
     if let Some(followed) = followed {
         let subscriptions = stream::unfold(followed, async |mut followed| {
-            Some((Event::Subscription(followed.recv().await?), followed))
+            Some((
+                PublisherEvent::Subscription(followed.recv().await?),
+                followed,
+            ))
         });
         events.push(subscriptions.boxed());
     }

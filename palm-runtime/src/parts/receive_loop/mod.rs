@@ -414,9 +414,8 @@ pub(in crate::parts) async fn scatter(
 
 #[cfg(test)]
 mod tests {
-    use parking_lot::Mutex;
-
     use futures_util::FutureExt;
+    use parking_lot::Mutex;
     use tokio::sync::Notify;
     use tokio_util::sync::CancellationToken;
 

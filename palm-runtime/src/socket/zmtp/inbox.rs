@@ -57,7 +57,7 @@ struct InboxState {
     bytes: usize,
     /// Connections whose messages did not fit into the limit in bytes.
     short_of_bytes: Vec<(u64, Arc<Notify>)>,
-    /// Set while the user of the socket waits for a message.
+    /// The task that waits for a message, or has stopped waiting since the last one.
     receiver: Option<Waker>,
     is_closed: bool,
 }
@@ -142,9 +142,15 @@ impl Inbox {
         if state.is_closed {
             return Poll::Ready(Err(SocketClosed));
         }
-        match &mut state.receiver {
-            Some(receiver) => receiver.clone_from(context.waker()),
-            receiver => *receiver = Some(context.waker().clone()),
+        let waker = context.waker();
+        let is_known = state
+            .receiver
+            .as_ref()
+            .is_some_and(|it| it.will_wake(waker));
+        if !is_known {
+            let former = state.receiver.replace(waker.clone());
+            drop(state);
+            drop(former);
         }
         Poll::Pending
     }
@@ -301,6 +307,18 @@ mod tests {
         inbox.push(1, &wake, &mut messages(&[1; 2]), 0);
         assert!(matches!(receive().await, Ok(2)));
         assert!(receive().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn receiver_that_stopped_waiting_is_replaced() {
+        let inbox = Inbox::new(10);
+        let wake = Arc::default();
+        let receive = || poll_fn(|context| inbox.poll_take(context, &mut Vec::new(), 10));
+        assert!(poll_once(receive()).is_none());
+        let (received, ()) = tokio::join!(receive(), async {
+            inbox.push(1, &wake, &mut messages(&[1]), 0);
+        });
+        assert!(matches!(received, Ok(1)));
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! A task at an HTTP worker: from the message that a part upstream sends to the result that is routed on.
 
-use parking_lot::Mutex;
-
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::HttpError;
 use super::post::HttpPoster;
