@@ -5,9 +5,10 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use palm::testing;
 
 /// An address with a free port that the system picks.
 pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
@@ -17,8 +18,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time within which a process must end after its stdin was closed: somewhat longer than the drain limit.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
-
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns the arguments of this program, without the one that cargo adds.
 pub(crate) fn arguments() -> Vec<String> {
@@ -30,9 +29,7 @@ pub(crate) fn arguments() -> Vec<String> {
 
 /// A child process, which is killed when this is dropped.
 pub(crate) struct Process {
-    child: Child,
-    /// `None` while another thread reads a line.
-    stdout: Option<BufReader<ChildStdout>>,
+    process: testing::Process,
     /// The words of the first line that the process printed.
     words: Vec<String>,
 }
@@ -44,16 +41,11 @@ impl Process {
     }
 
     /// Starts a program without waiting for its first line, see [`ready`](Self::ready).
-    pub(crate) fn launch(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the process starts");
-        let stdout = child.stdout.take().expect("stdout is piped");
+    pub(crate) fn launch(command: Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let process = testing::Process::start_showing_stderr(name, command);
         Self {
-            child,
-            stdout: Some(BufReader::new(stdout)),
+            process: process.expect("the process starts"),
             words: Vec::new(),
         }
     }
@@ -61,12 +53,8 @@ impl Process {
     /// Starts any program, and waits for its first line.
     pub(crate) fn spawn(command: Command) -> Self {
         let mut process = Self::launch(command);
-        let mut line = String::new();
-        let stdout = process.stdout.as_mut().expect("no thread reads it yet");
-        stdout
-            .read_line(&mut line)
-            .expect("the process prints a line");
-        process.words = line.split_whitespace().map(str::to_owned).collect();
+        let line = process.process.blocking_stdout_line(ANSWER_TIMEOUT);
+        process.words = words(&line.expect("the process prints a line"));
         process
     }
 
@@ -81,8 +69,7 @@ impl Process {
     /// Waits until a launched process is ready. Returns `false` if it ended, or was not ready in time.
     pub(crate) async fn ready(&mut self) -> bool {
         if self.words.is_empty() {
-            let line = self.line().await.unwrap_or_default();
-            self.words = line.split_whitespace().map(str::to_owned).collect();
+            self.words = words(&self.line().await.unwrap_or_default());
         }
         !self.words.is_empty()
     }
@@ -94,36 +81,23 @@ impl Process {
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Returns the exit status of the process, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("it is a child of this one")
+        self.process.status().expect("it is a child of this one")
     }
 
     /// Sends a line, and returns the answer; `None` if the process ended, or did not answer in time.
     pub(crate) async fn request(&mut self, line: &str) -> Option<String> {
-        let stdin = self.child.stdin.as_mut()?;
-        writeln!(stdin, "{line}").ok()?;
-        stdin.flush().ok()?;
+        self.process.write_line(line).ok()?;
         self.line().await
     }
 
     async fn line(&mut self) -> Option<String> {
-        let mut stdout = self.stdout.take()?;
-        let read = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            let read = stdout.read_line(&mut line);
-            (stdout, read.map(|_| line))
-        });
-        let (stdout, line) = tokio::time::timeout(ANSWER_TIMEOUT, read)
-            .await
-            .ok()?
-            .ok()?;
-        self.stdout = Some(stdout);
-        let line = line.ok()?;
-        line.ends_with('\n').then(|| line.trim_end().to_owned())
+        let line = self.process.stdout_line_with("", ANSWER_TIMEOUT).await;
+        Some(line.ok()?.trim_end().to_owned())
     }
 
     /// Returns the resident memory in KiB where Linux provides it (`proc(5)`), otherwise 0.
@@ -143,26 +117,14 @@ impl Process {
     ///
     /// If the process does not end.
     pub(crate) async fn release(mut self) -> ExitStatus {
-        drop(self.child.stdin.take());
-        let deadline = Instant::now() + END_TIMEOUT;
-        loop {
-            if let Some(status) = self.ended() {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "a process does not end within {END_TIMEOUT:?} after its stdin was closed"
-            );
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
+        self.process.close_stdin();
+        let status = self.process.ended(END_TIMEOUT).await;
+        status.unwrap_or_else(|error| panic!("after its stdin was closed, {error}"))
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Returns the resident memory of a process in KiB, without pages of files: the system may drop and read those at any

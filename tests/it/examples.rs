@@ -211,7 +211,7 @@ async fn example_standalone_prints_the_expected_lines() {
     expected.sort_unstable();
     assert_eq!(lines, expected);
     for process in [worker, master] {
-        process.terminate();
+        process.terminate().unwrap();
         done("standalone", process).await;
     }
 }
@@ -293,7 +293,7 @@ async fn check(example: &str, servers: &[&str], expected: &[(usize, &str)]) {
     let client = done("client", role("client")).await;
     assert_lines(&client, &expected);
     for server in &running {
-        server.terminate();
+        server.terminate().unwrap();
     }
     let ended = servers.iter().zip(running);
     join_all(ended.map(|(name, server)| done(name, server))).await;

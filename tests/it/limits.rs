@@ -232,13 +232,13 @@ fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
         let (_hand, gate) = hand(&master).await;
         // One session of the client, and one of each worker.
         eventually("another worker", || master.metrics().sessions == 3).await;
-        process.signal("STOP");
+        process.pause().unwrap();
         // What it was heard of last may be a while ago.
         let begin = Instant::now();
         gate.arrived(1).await;
         let took = begin.elapsed();
         assert!(took <= LATEST, "only after {took:?}");
-        process.signal("CONT");
+        process.resume().unwrap();
     });
 }
 

@@ -141,9 +141,9 @@ fn task_that_a_resumed_worker_still_runs_is_not_started_again() {
             })
         };
         eventually("the task", || begun(&file) == 1).await;
-        worker.signal("STOP");
+        worker.pause().unwrap();
         worker_is_lost(&master).await;
-        worker.signal("CONT");
+        worker.resume().unwrap();
         assert_eq!(soon("the answer", call).await.unwrap().unwrap(), task);
         assert_eq!(begun(&file), 1);
     });

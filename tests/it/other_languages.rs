@@ -37,7 +37,7 @@ fn start(language: &str, db_address: &str) -> Process {
 
 /// Stops a worker, which has to end without an error.
 async fn stop(mut worker: Process) {
-    worker.terminate();
+    worker.terminate().unwrap();
     let status = worker.ended().await;
     assert!(status.success(), "{status}");
 }

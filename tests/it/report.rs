@@ -305,7 +305,7 @@ fn backlog_of_a_stopped_pipeline_is_reported_to_the_message() {
         let mut inspector = Inspector::new(first.db_address()).unwrap();
         settled(&mut inspector, 0).await;
 
-        step.signal("STOP");
+        step.pause().unwrap();
         let mut answers = std::pin::pin!(
             client
                 .job(&steps, (0..SENT).map(|number| number.to_string()))
@@ -329,10 +329,10 @@ fn backlog_of_a_stopped_pipeline_is_reported_to_the_message() {
         assert_eq!(edge.waiting.messages, SENT as u64, "{edge:#?}");
         assert_eq!((edge.sent, edge.acknowledged), (SENT as u64 + 1, 1));
 
-        step.signal("CONT");
+        step.resume().unwrap();
         assert_eq!(soon("the answers", answers).await.unwrap().len(), SENT);
         settled(&mut inspector, 0).await;
-        step.terminate();
+        step.terminate().unwrap();
         step.ended().await;
         first.shutdown().await.unwrap();
     });

@@ -130,7 +130,7 @@ async fn check_component(case: &str, at: &str, cause: &[&str]) {
     let mut process = open(case, at).await;
     let warning = [&["WARN", "waiting"], cause].concat();
     process.expect(&warning, CAUSE_TIMEOUT).await;
-    process.terminate();
+    process.terminate().unwrap();
     let end = [&["WARN", "stopped before"], cause].concat();
     process.expect(&end, CAUSE_TIMEOUT).await;
     assert_eq!(process.count(&["WARN", "waiting"]), 1);
@@ -321,7 +321,7 @@ fn workers_that_connect_and_leave_are_logged_once() {
                 PEER_TIMEOUT,
             )
             .await;
-        worker.terminate();
+        worker.terminate().unwrap();
         master
             .expect(&["INFO", "worker draining", "Resizer@"], PEER_TIMEOUT)
             .await;

@@ -74,11 +74,11 @@ async fn master(workers: usize, limit: Duration, limit_bytes: usize) {
             break report;
         }
     };
-    let before = cpu_time(master.pid());
+    let before = cpu_time(master.id());
     for _ in 0..REPORTS {
         report(&mut inspector).await;
     }
-    let each = (cpu_time(master.pid()) - before) / REPORTS;
+    let each = (cpu_time(master.id()) - before) / REPORTS;
     let bytes = described.encode().len();
     let (observed_master, observed_workers) = over_time(&master, &all, async || {
         report(&mut inspector).await;
@@ -99,7 +99,7 @@ async fn over_time(
     workers: &Component,
     mut act: impl AsyncFnMut(),
 ) -> (Duration, Duration) {
-    let now = || [master, workers].map(|it| cpu_time(it.pid()));
+    let now = || [master, workers].map(|it| cpu_time(it.id()));
     let before = now();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     for _ in 0..=SECONDS {
@@ -129,12 +129,7 @@ async fn under_load(workers: usize) {
         let names = ["alpha", "beta"].iter().take(workers);
         cluster.extend(names.map(|name| Component::start(&["worker", &address, name])));
         run_job(&address, CALLS / 10).await;
-        let used = || {
-            cluster
-                .iter()
-                .map(|it| cpu_time(it.pid()))
-                .sum::<Duration>()
-        };
+        let used = || cluster.iter().map(|it| cpu_time(it.id())).sum::<Duration>();
         let before = used();
         let mut requests = 0;
         tokio::select! {

@@ -8,7 +8,6 @@ use libtest_mimic::Trial;
 use palm::report::{Edge, MAX_REPORT_BYTES, Report, Role};
 use palm::socket::{Reply, SocketOptions};
 use palm::{Bytes, Message};
-use rustix::process::Signal;
 
 use crate::setup::{ANY, Component, inspect, palm, succeed, trial};
 
@@ -133,7 +132,7 @@ async fn older() {
 async fn half() {
     let master = Component::start(&["master", ANY]);
     let db = &*master.db_address;
-    let [even, odd] = ["even", "odd"].map(|it| Component::start(&["step", ANY, db, it]));
+    let [even, mut odd] = ["even", "odd"].map(|it| Component::start(&["step", ANY, db, it]));
     let sink = Component::start(&["sink", &even.db_address, &odd.db_address]);
     loop {
         let cluster = inspect(db).await;
@@ -145,8 +144,8 @@ async fn half() {
         }
     }
     let (dead, stopped) = (odd.db_address.clone(), sink.db_address.clone());
-    odd.signal(Signal::KILL);
-    sink.signal(Signal::STOP);
+    odd.kill().unwrap();
+    sink.pause().unwrap();
     for first in [db, &even.db_address] {
         let cluster = inspect(first).await;
         let components = cluster["components"].as_array().unwrap();
@@ -169,7 +168,7 @@ async fn half() {
     let (code, _, stderr) = palm(&["graph", &dead]).await;
     assert_eq!(code, 1);
     assert!(stderr.contains("connection refused"), "{stderr}");
-    sink.signal(Signal::CONT);
+    sink.resume().unwrap();
 }
 
 async fn many_edges() {

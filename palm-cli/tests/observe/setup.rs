@@ -1,13 +1,12 @@
 //! Processes, and what the command says about them.
 
 use std::future::Future;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::ops::{Deref, DerefMut};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use rustix::process::{Pid, Signal, kill_process};
+use palm::testing::Process;
 use serde_json::Value;
 
 /// An address at which a component binds any port.
@@ -16,8 +15,8 @@ pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
 /// Time within which a test must end.
 const LIMIT: Duration = Duration::from_secs(100);
 
-/// Time within which a component must start.
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// Time within which a component must start, and end once it was asked to.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Time within which the command must end: a walk takes 5 s at most, and the machine may be busy.
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
@@ -38,7 +37,7 @@ where
 
 /// A component in a process of its own, which is killed at the end.
 pub(crate) struct Component {
-    child: Child,
+    process: Process,
     pub(crate) db_address: String,
     pub(crate) pub_address: String,
 }
@@ -60,48 +59,29 @@ impl Component {
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        // All is read, because a component that logs into a full or closed pipe stops.
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let mut component = Self {
-            child,
-            db_address: String::new(),
-            pub_address: String::new(),
-        };
-        let line = lines.recv_timeout(START_LIMIT);
-        let line = line.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    fn spawn(command: Command) -> Self {
+        let mut process = Process::start("component", command).unwrap();
+        let line = process.blocking_stdout_line(START_LIMIT).unwrap();
         let (db_address, pub_address) = line.split_once(' ').unwrap();
-        db_address.clone_into(&mut component.db_address);
-        pub_address.clone_into(&mut component.pub_address);
-        component
-    }
-
-    /// Waits until the process has ended.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        Self {
+            process,
+            db_address: db_address.to_owned(),
+            pub_address: pub_address.to_owned(),
+        }
     }
 }
 
-impl Drop for Component {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Component {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Component {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 

@@ -9,7 +9,6 @@ use libtest_mimic::Trial;
 use palm::Client;
 use palm::inspect::{Cluster, Inspector};
 use palm::report::Role;
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::setup::{ANY, Component, inspect, palm, succeed, trial};
@@ -104,7 +103,7 @@ impl Images {
         ];
         for (stopped, expected) in cases {
             for it in &stopped {
-                it.signal(Signal::STOP);
+                it.pause().unwrap();
             }
             let expected = BTreeMap::from_iter(expected);
             let mut answers = job();
@@ -118,7 +117,7 @@ impl Images {
                 answer = answers.next() => panic!("it passes a stopped component: {answer:?}"),
             }
             for it in &stopped {
-                it.signal(Signal::CONT);
+                it.resume().unwrap();
             }
             while let Some(answer) = answers.next().await {
                 answer.unwrap();

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use palm::Client;
 use serde_json::{Value, json};
 
-use crate::setup::{ANY, Component, inspect, palm, succeed, trial};
+use crate::setup::{ANY, Component, START_LIMIT, inspect, palm, succeed, trial};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -75,7 +75,7 @@ async fn drained_under_load() {
         .collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..CALLS), "each answer once");
-    assert_eq!(one.ended().code(), Some(0));
+    assert_eq!(one.ended(START_LIMIT).await.unwrap().code(), Some(0));
     let names: Vec<_> = workers(db)
         .await
         .iter()

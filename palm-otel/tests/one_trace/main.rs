@@ -9,13 +9,12 @@ mod roles;
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::process::Stdio;
+use std::process::Command;
 use std::time::Duration;
 
 use palm::inspect::Inspector;
 use palm::report::{RecentCall, Work};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use palm::testing::Process;
 
 use collector::{CollectedSpan, Collector};
 
@@ -36,44 +35,33 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// A component in a process of its own. It stops when its standard input is closed.
 struct Component {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    process: Process,
     /// The address that it has printed.
     address: String,
 }
 
 impl Component {
     async fn start(role: &str, upstream: &str, collector: &Collector) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .env(roles::ROLE, role)
             .env(roles::UPSTREAM, upstream)
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
             .env("OTEL_BSP_SCHEDULE_DELAY", "100")
-            .env_remove("OTEL_SERVICE_NAME")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut component = Self {
-            child,
-            lines,
-            address: String::new(),
-        };
-        component.address = component.line().await;
-        component
+            .env_remove("OTEL_SERVICE_NAME");
+        let mut process = Process::start(role, command).unwrap();
+        let address = process.stdout_line_with("", LIMIT).await.unwrap();
+        Self { process, address }
     }
 
     async fn line(&mut self) -> String {
-        let line = soon("a line of a component", self.lines.next_line()).await;
-        line.unwrap().expect("the component runs")
+        self.process.stdout_line_with("", LIMIT).await.unwrap()
     }
 
     async fn stop(mut self) {
-        drop(self.child.stdin.take());
-        let status = soon("the end of a component", self.child.wait()).await;
-        assert!(status.unwrap().success());
+        self.process.close_stdin();
+        let status = self.process.ended(LIMIT).await.unwrap();
+        assert!(status.success());
     }
 }
 
@@ -175,7 +163,7 @@ async fn test() {
         line = holder.line() => assert_eq!(line, "holding"),
     }
     let worker = Component::start("worker", &master.address, &collector).await;
-    holder.child.kill().await.unwrap();
+    holder.process.kill().unwrap();
     assert_eq!(answer.await, "label of small picture");
     let spans = soon("the spans", collector.spans(REDELIVERED, 8)).await;
     let deliveries = spans

@@ -27,7 +27,8 @@
 //! front of an address, which peers connect to instead. It cuts, holds, delays or refuses connections, at once or
 //! after the n-th message. [`Cluster::fault_proxies`] puts one between all components, and [`Faults::random`]
 //! schedules random faults on each. [`ComponentHandle::kill`](crate::ComponentHandle::kill) ends a component as a
-//! crash does, and a [`Restartable`] starts it again, e.g. at an [`unused_address`].
+//! crash does, and a [`Restartable`] starts it again, e.g. at an [`unused_address`]. A [`Process`] is a component in a
+//! process of its own, which a test kills, pauses or asks to stop by the signals of the system.
 //!
 //! | a fault should happen | use |
 //! |---|---|
@@ -43,6 +44,7 @@
 mod cluster;
 mod direct;
 mod faults;
+mod process;
 mod unused_address;
 
 pub use cluster::{Cluster, ClusterHandle};
@@ -51,4 +53,5 @@ pub use faults::{
     Fault, FaultPlan, FaultProxy, FaultProxyError, FaultProxyStatus, Faults, PlannedFault,
     ProxyTraffic, Restartable, Soak, SoakFailure, SoakReport, until,
 };
+pub use process::{Process, ProcessError};
 pub use unused_address::unused_address;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use palm::prelude::*;
+use palm::testing;
 
 use super::super::process::Process;
 use super::super::setup::{Caller, STALLED, TempFolder, check, soon};
@@ -11,7 +12,8 @@ use super::{collect, numbers};
 #[test]
 fn first_signal_ends_start_and_accepted_calls_are_finished() {
     check(async {
-        for signal in ["TERM", "INT"] {
+        let signals = [testing::Process::terminate, testing::Process::interrupt];
+        for (name, signal) in ["SIGTERM", "SIGINT"].into_iter().zip(signals) {
             let folder = TempFolder::new();
             let mut process = Process::run("start", &[("db_address", &folder.ipc("db"))]).await;
             let client = Client::connect("slow", folder.ipc("db"));
@@ -21,9 +23,9 @@ fn first_signal_ends_start_and_accepted_calls_are_finished() {
                 while client.get("9").await.unwrap().is_none() {}
             })
             .await;
-            process.signal(signal);
+            signal(&process).unwrap();
             assert_eq!(soon("the answers", answers).await.unwrap(), numbers(10));
-            assert_eq!(process.ended().await.code(), Some(0), "SIG{signal}");
+            assert_eq!(process.ended().await.code(), Some(0), "{name}");
         }
     });
 }
@@ -42,11 +44,11 @@ fn second_signal_ends_start_immediately() {
         })
         .await;
         let start = Instant::now();
-        process.signal("TERM");
+        process.terminate().unwrap();
         // Signals of the same kind that arrive together are merged.
         let ended = tokio::time::timeout(STALLED, process.ended()).await;
         assert!(ended.is_err(), "the first signal ended it");
-        process.signal("TERM");
+        process.terminate().unwrap();
         assert_eq!(process.ended().await.code(), Some(0));
         assert!(start.elapsed() < Duration::from_secs(5));
     });

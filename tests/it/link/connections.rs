@@ -46,11 +46,11 @@ fn worker_that_is_stopped_and_resumed_answers_no_task_twice() {
         let payloads: Vec<_> = (0..60).map(|number| format!("20 {number}")).collect();
         let mut answers = RunningJob::start(&client, "master.work", payloads.clone());
         answers.until(5).await;
-        stopped.signal("STOP");
+        stopped.pause().unwrap();
         let (_hand, gate) = hand(master.db_address(), 2).await;
         // The other worker runs all remaining tasks, including those that the first had begun.
         gate.arrived(40).await;
-        stopped.signal("CONT");
+        stopped.resume().unwrap();
         assert_eq!(answers.all().await, sorted(payloads));
         // Both workers are still connected.
         let more = RunningJob::start(&client, "master.work", vec!["300 x".to_owned(); 6]);

@@ -5,23 +5,15 @@
 //! [`Process`]: it is killed when that is dropped, and everything that it has printed is shown if the test fails.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::Instant;
+use palm::testing;
 
-use super::setup::{SOON, eventually, unbound};
+use super::setup::{SOON, unbound};
 
 pub(crate) mod roles;
-
-/// Where a line was printed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Stream {
-    Stdout,
-    Stderr,
-}
 
 /// A process that has ended.
 #[derive(Debug)]
@@ -31,12 +23,9 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// A child process, and the lines that it prints.
+/// A child process, and the lines that it prints. A wait without a result fails the test.
 pub(crate) struct Process {
-    name: String,
-    child: Child,
-    unread: UnboundedReceiver<(Stream, String)>,
-    read: Vec<(Stream, String)>,
+    process: testing::Process,
     /// The addresses that a component has printed when it was ready.
     pub(crate) addresses: BTreeMap<String, String>,
 }
@@ -46,6 +35,12 @@ pub(crate) fn role(name: &str, arguments: &[(&str, &str)]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     roles::configure(&mut command, name, arguments);
     command
+}
+
+/// Returns the result of a wait, and fails the test without one.
+#[track_caller]
+fn expected<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl Process {
@@ -65,22 +60,9 @@ impl Process {
     }
 
     /// Starts a command; `name` is for the messages of failed tests.
-    pub(crate) fn spawn(name: &str, mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("`{name}` does not start: {error}: {command:?}"));
-        let (sender, unread) = unbounded_channel();
-        read_lines(child.stdout.take().unwrap(), Stream::Stdout, sender.clone());
-        read_lines(child.stderr.take().unwrap(), Stream::Stderr, sender);
+    pub(crate) fn spawn(name: &str, command: Command) -> Self {
         Self {
-            name: name.to_owned(),
-            child,
-            unread,
-            read: Vec::new(),
+            process: expected(testing::Process::start(name, command)),
             addresses: BTreeMap::new(),
         }
     }
@@ -99,11 +81,7 @@ impl Process {
 
     /// Returns the next line of the standard output that contains `part`.
     pub(crate) async fn stdout_line_with(&mut self, part: &str, limit: Duration) -> String {
-        let matches = |stream, line: &str| stream == Stream::Stdout && line.contains(part);
-        match self.next_matching(matches, limit).await {
-            Some(line) => line,
-            None => panic!("`{}` printed no line with {part:?}", self.name),
-        }
+        expected(self.process.stdout_line_with(part, limit).await)
     }
 
     /// Waits until a line contains all of these parts, whether it is printed or logged.
@@ -113,114 +91,44 @@ impl Process {
 
     /// Returns the next line that contains all of these parts, whether it is printed or logged.
     pub(crate) async fn line_with(&mut self, parts: &[&str], limit: Duration) -> String {
-        let matches = |_, line: &str| parts.iter().all(|part| line.contains(part));
-        match self.next_matching(matches, limit).await {
-            Some(line) => line,
-            None => {
-                let name = &self.name;
-                panic!("`{name}` printed no line with {parts:?} within {limit:?}");
-            }
-        }
-    }
-
-    /// Returns the first matching line; `None` if there is none until the limit or the end of the process.
-    async fn next_matching(
-        &mut self,
-        matches: impl Fn(Stream, &str) -> bool,
-        limit: Duration,
-    ) -> Option<String> {
-        let until = Instant::now() + limit;
-        loop {
-            let received = tokio::time::timeout_at(until, self.unread.recv()).await;
-            let (stream, line) = received.ok().flatten()?;
-            self.read.push((stream, line.clone()));
-            if matches(stream, &line) {
-                return Some(line);
-            }
-        }
-    }
-
-    /// Returns how many of the lines that were read so far contain all of these parts.
-    pub(crate) fn count(&self, parts: &[&str]) -> usize {
-        let lines = self.read.iter().map(|(_, line)| line);
-        lines
-            .filter(|line| parts.iter().all(|part| line.contains(part)))
-            .count()
+        expected(self.process.line_with(parts, limit).await)
     }
 
     /// Kills the process, and returns its addresses.
     pub(crate) fn kill(mut self) -> BTreeMap<String, String> {
-        self.kill_and_keep();
+        expected(self.process.kill());
         std::mem::take(&mut self.addresses)
-    }
-
-    /// Kills the process, and returns what it had printed on its standard output.
-    pub(crate) async fn kill_and_read(mut self) -> String {
-        self.kill_and_keep();
-        self.read_to_end().await;
-        self.text_of(Stream::Stdout)
     }
 
     /// Kills the process, whose output can still be read.
     pub(crate) fn kill_and_keep(&mut self) {
-        // It fails if the process has ended already.
-        let _ = self.child.kill();
-        self.child.wait().unwrap();
+        expected(self.process.kill());
     }
 
-    /// Sends SIGTERM.
-    pub(crate) fn terminate(&self) {
-        self.signal("TERM");
-    }
-
-    /// Sends a signal, with the program `kill`: the standard library can send SIGKILL only.
-    pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", signal, &id]).status();
-        assert!(status.unwrap().success());
+    /// Kills the process, and returns what it had printed on its standard output.
+    pub(crate) async fn kill_and_read(mut self) -> String {
+        expected(self.process.kill());
+        self.output(SOON).await.stdout
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.process.status().unwrap().is_some()
     }
 
     /// Waits until the process has ended by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let mut status = None;
-        let what = format!("the end of `{}`", self.name);
-        let child = &mut self.child;
-        eventually(&what, || {
-            status = child.try_wait().unwrap();
-            status.is_some()
-        })
-        .await;
-        status.unwrap()
+        expected(self.process.ended(SOON).await)
     }
 
     /// Waits until the process has ended by itself, and returns everything that it has printed.
-    pub(crate) async fn output(mut self, limit: Duration) -> Ended {
-        if tokio::time::timeout(limit, self.read_to_end())
-            .await
-            .is_err()
-        {
-            panic!("`{}` has not ended within {limit:?}", self.name);
-        }
+    pub(crate) async fn output(self, limit: Duration) -> Ended {
+        let output = expected(self.process.output(limit).await);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
         Ended {
-            status: self.ended().await,
-            stdout: self.text_of(Stream::Stdout),
-            stderr: self.text_of(Stream::Stderr),
+            status: output.status,
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
         }
-    }
-
-    async fn read_to_end(&mut self) {
-        while let Some(line) = self.unread.recv().await {
-            self.read.push(line);
-        }
-    }
-
-    fn text_of(&self, stream: Stream) -> String {
-        let lines = self.read.iter().filter(|(it, _)| *it == stream);
-        lines.map(|(_, line)| format!("{line}\n")).collect()
     }
 
     /// Returns how many bytes the process uses: `Rss` with the pages that it shares with others, `Pss` with its part of
@@ -238,7 +146,7 @@ impl Process {
 
     #[cfg(target_os = "linux")]
     fn proc_kilobytes(&self, file: &str, key: &str) -> usize {
-        let path = format!("/proc/{}/{file}", self.child.id());
+        let path = format!("/proc/{}/{file}", self.id());
         let text = std::fs::read_to_string(path).unwrap();
         let line = text
             .lines()
@@ -248,36 +156,16 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            while let Ok(line) = self.unread.try_recv() {
-                self.read.push(line);
-            }
-            for (_, line) in &self.read {
-                eprintln!("{}: {line}", self.name);
-            }
-        }
+impl Deref for Process {
+    type Target = testing::Process;
+
+    fn deref(&self) -> &testing::Process {
+        &self.process
     }
 }
 
-/// Sends each line until the process closes the stream. A line that a kill cut short has no end, and is left out.
-fn read_lines(
-    stream: impl Read + Send + 'static,
-    which: Stream,
-    lines: UnboundedSender<(Stream, String)>,
-) {
-    std::thread::spawn(move || {
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        while stream.read_line(&mut line).is_ok() && line.ends_with('\n') {
-            let text = line.trim_end_matches(['\n', '\r']).to_owned();
-            if lines.send((which, text)).is_err() {
-                return;
-            }
-            line.clear();
-        }
-    });
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut testing::Process {
+        &mut self.process
+    }
 }

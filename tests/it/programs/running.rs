@@ -85,7 +85,7 @@ impl Notifying {
 
     /// Sends SIGTERM, and returns the exit code.
     async fn terminate(self) -> Option<i32> {
-        self.process.terminate();
+        self.process.terminate().unwrap();
         self.process.output(SOON).await.status.code()
     }
 }
@@ -183,7 +183,7 @@ async fn worker_is_ready_once_it_is_connected() {
     }
     let master = Notifying::ready(program(&["master", "images", "--bind", &address])).await;
     worker.expect("STATUS=anna").await;
-    worker.process.terminate();
+    worker.process.terminate().unwrap();
     worker.expect("STOPPING=1").await;
     assert_eq!(worker.process.output(SOON).await.status.code(), Some(0));
     assert_eq!(master.terminate().await, Some(0));
@@ -262,7 +262,7 @@ async fn http_worker_serves_once_it_is_ready() {
     let answer = call(master.db_address(), &["prices.price"], "pear").await;
     assert_eq!(answer, "pear: 40 cents");
     master.shutdown().await.unwrap();
-    worker.process.terminate();
+    worker.process.terminate().unwrap();
     worker.expect("STOPPING=1").await;
     assert_eq!(worker.process.output(SOON).await.status.code(), Some(0));
 }
@@ -317,9 +317,9 @@ async fn second_signal_ends_a_program_that_drains() {
     let mut master = Notifying::ready(program(&master)).await;
     let client = Client::connect("sleep", &*address).await.unwrap();
     let _job = begin_call(&client, "3600000").await;
-    master.process.terminate();
+    master.process.terminate().unwrap();
     // A signal that follows at once, as that of `timeout`, counts as the same one.
-    master.process.terminate();
+    master.process.terminate().unwrap();
     master.expect("STOPPING=1").await;
     tokio::time::sleep(LATER).await;
     assert!(!master.process.has_ended());
