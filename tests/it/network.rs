@@ -249,11 +249,11 @@ async fn vanished_subscriber(hosts: Hosts) {
     let steps = "server.pass pipeline.pass";
     answered_once(&client, steps, 1000, SOON).await;
     hosts.unplug();
-    // More messages than the backlog of a subscriber.
-    let took = answered_once(&client, steps, 30_000, SOON).await;
-    assert!(took < 5 * IDLE_TIMEOUT, "{took:?}");
-    // The vanished subscriber is disconnected, so the publisher does not wait any more.
-    let took = answered_once(&client, steps, 30_000, SOON).await;
+    // More messages than the backlog of a subscriber. The timeout of each call limits for how long the publisher waits.
+    answered_once(&client, steps, 30_000, SOON).await;
+    // The vanished subscriber, whose backlog was full, is disconnected, so the publisher does not wait any more. Few calls:
+    // the limit is for a wait, not for the speed of a busy machine.
+    let took = answered_once(&client, steps, 1000, SOON).await;
     assert!(took < 5 * IDLE_TIMEOUT, "{took:?}");
 }
 
