@@ -287,9 +287,13 @@ impl Process {
 
     /// Returns how many of the lines that were returned or passed over contain all of these parts.
     pub fn count(&self, parts: &[&str]) -> usize {
+        let wanted = Wanted {
+            parts,
+            stdout_only: false,
+        };
         let state = self.printed.state.lock();
         let read = state.lines.iter().take(state.read);
-        read.filter(|(_, line)| parts.iter().all(|part| line.contains(part)))
+        read.filter(|(stream, line)| wanted.matches(*stream, line))
             .count()
     }
 
