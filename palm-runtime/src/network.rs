@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 /// The environment variable that declares the network as trusted, with the value `1`.
 const VARIABLE: &str = "PALM_TRUST_NETWORK";
@@ -109,13 +109,13 @@ impl NetworkTrust {
     /// Records an address that was bound.
     pub(crate) fn note(&self, host: &str, address: impl ToString) {
         if reach_of(host, resolve_localhost) == Reach::Network {
-            self.exposed().push(address.to_string());
+            self.exposed.lock().push(address.to_string());
         }
     }
 
     /// Logs the recorded addresses that other hosts can reach, and forgets them.
     pub(crate) fn warn(&self) {
-        let exposed = std::mem::take(&mut *self.exposed());
+        let exposed = std::mem::take(&mut *self.exposed.lock());
         if !exposed.is_empty() {
             let addresses = exposed.join(", ");
             tracing::warn!(
@@ -123,10 +123,6 @@ impl NetworkTrust {
                 "other hosts can reach bound addresses: every peer that reaches them can join, read and stop others"
             );
         }
-    }
-
-    fn exposed(&self) -> MutexGuard<'_, Vec<String>> {
-        self.exposed.lock()
     }
 }
 

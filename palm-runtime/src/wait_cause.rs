@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::socket::{Address, probe};
@@ -23,13 +23,9 @@ const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::
 pub(crate) struct WaitCause(Mutex<Option<Arc<str>>>);
 
 impl WaitCause {
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
-        self.0.lock()
-    }
-
     /// Sets the cause. Returns whether it has changed, and is to be logged.
     pub(crate) fn set(&self, cause: &str) -> bool {
-        let mut current = self.lock();
+        let mut current = self.0.lock();
         let is_new = current.as_deref() != Some(cause);
         if is_new {
             *current = Some(cause.into());
@@ -39,11 +35,11 @@ impl WaitCause {
 
     /// Ends the wait. Returns whether it had a known cause.
     pub(crate) fn clear(&self) -> bool {
-        self.lock().take().is_some()
+        self.0.lock().take().is_some()
     }
 
     pub(crate) fn get(&self) -> Option<Arc<str>> {
-        self.lock().clone()
+        self.0.lock().clone()
     }
 }
 

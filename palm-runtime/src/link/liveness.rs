@@ -95,11 +95,7 @@ impl LinkLiveness {
             });
             LifeSign { header, interval }
         });
-        *self.sign() = sign;
-    }
-
-    fn sign(&self) -> MutexGuard<'_, Option<LifeSign>> {
-        self.sign.lock()
+        *self.sign.lock() = sign;
     }
 
     /// Returns the sign of life to send if the link is late.
@@ -108,7 +104,7 @@ impl LinkLiveness {
         if late_at == NEVER || milliseconds(now) < late_at {
             return None;
         }
-        self.sign().clone()
+        self.sign.lock().clone()
     }
 
     /// Returns the time until the link may be late.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use futures_util::future::join_all;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::exposition::Exposition;
 use super::service::{self, Source};
@@ -60,7 +60,7 @@ impl Monitor {
 
     /// Answers for a further component.
     fn register(self: &Arc<Self>, name: &str, state: &Arc<ComponentState>) -> Registered {
-        self.components().push(MonitoredComponent {
+        self.components.lock().push(MonitoredComponent {
             name: name.to_owned(),
             state: state.clone(),
         });
@@ -69,15 +69,11 @@ impl Monitor {
             state: state.clone(),
         }
     }
-
-    fn components(&self) -> MutexGuard<'_, Vec<MonitoredComponent>> {
-        self.components.lock()
-    }
 }
 
 impl Source for Monitor {
     async fn exposition(&self) -> Exposition {
-        let components = self.components().clone();
+        let components = self.components.lock().clone();
         // One that is starting has no report yet.
         let started = components
             .iter()
@@ -92,7 +88,7 @@ impl Source for Monitor {
     }
 
     async fn unready_causes(&self) -> Vec<String> {
-        let components = self.components();
+        let components = self.components.lock();
         let causes = components.iter().filter_map(|component| {
             let cause = component.state.unready_cause()?;
             Some(format!("`{}` is not ready: it {cause}", component.name))
@@ -116,7 +112,7 @@ struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut components = self.monitor.components();
+        let mut components = self.monitor.components.lock();
         components.retain(|it| !Arc::ptr_eq(&it.state, &self.state));
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use palm_proto::budget::capacity_left;
 use palm_proto::id_map::IdMap;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -67,7 +67,7 @@ impl ReceiveBudget {
         &self,
         request: Request,
     ) -> Result<Reservation, oneshot::Receiver<Reservation>> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.take(request, clock::now()) {
             return Ok(self.reservation(request));
         }
@@ -86,14 +86,14 @@ impl ReceiveBudget {
 
     /// Returns whether a connection waits for memory.
     pub(super) fn is_short(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.waiting.retain(|waiting| !waiting.granted.is_closed());
         !state.waiting.is_empty()
     }
 
     /// Returns whether no memory was reserved or released for a time.
     pub(super) fn is_stuck(&self, time: Duration) -> bool {
-        let changed = self.lock().changed;
+        let changed = self.0.lock().changed;
         changed.is_some_and(|changed| clock::since(changed) >= time)
     }
 
@@ -107,7 +107,7 @@ impl ReceiveBudget {
 
     fn release(&self, connection: u64, bytes: usize) {
         let mut granted = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.release(connection, bytes);
         let now = clock::now();
         state.changed = Some(now);
@@ -129,13 +129,9 @@ impl ReceiveBudget {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BudgetState> {
-        self.0.lock()
-    }
-
     #[cfg(test)]
     fn used(&self) -> usize {
-        self.lock().used
+        self.0.lock().used
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::report::RecentCall;
 
@@ -54,10 +54,6 @@ fn nanos(time: Duration) -> u64 {
 }
 
 impl RecentCalls {
-    fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.lists.lock()
-    }
-
     /// Returns whether a call that took this long is to be [recorded](Self::record).
     #[inline]
     pub(crate) fn is_slow(&self, time: Duration) -> bool {
@@ -67,7 +63,7 @@ impl RecentCalls {
     /// Adds a call that is slow, failed or part of a sampled trace.
     pub(crate) fn record(&self, call: RecentCall, is_sampled: bool) {
         let call = Arc::new(call);
-        let mut lists = self.lists();
+        let mut lists = self.lists.lock();
         if call.failure.is_some() {
             push(&mut lists.failed, call.clone());
         }
@@ -97,7 +93,7 @@ impl RecentCalls {
 
     /// Forgets the slowest calls of the period before last, if a period has ended. Returns when the next one ends.
     pub(crate) fn end_period(&self, now: Instant) -> Instant {
-        let mut lists = self.lists();
+        let mut lists = self.lists.lock();
         let began = *lists.period_began.get_or_insert(now);
         let end = began + PERIOD;
         if now < end {
@@ -115,7 +111,7 @@ impl RecentCalls {
 
     /// Returns the calls, in the order in which their work began.
     pub(crate) fn list(&self) -> Vec<RecentCall> {
-        let lists = self.lists();
+        let lists = self.lists.lock();
         let calls = lists.failed.iter().chain(&lists.traced);
         let calls = calls.chain(&lists.slow).chain(&lists.slow_before);
         let mut unique: Vec<&Arc<RecentCall>> = Vec::new();

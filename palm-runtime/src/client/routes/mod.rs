@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use self::walk::{unlisted, walk};
@@ -156,10 +156,6 @@ impl Routes {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, RouteTable> {
-        self.table.lock()
-    }
-
     /// Returns whether [`ensure`](Self::ensure) must search for components before a call is sent.
     pub(in crate::client) fn needs_search(&self, steps: &Steps) -> bool {
         if steps.len() == 1 || self.answer_source == AnswerSource::Configured {
@@ -181,7 +177,7 @@ impl Routes {
             // The called component rejects the call.
             return false;
         }
-        let table = self.table();
+        let table = self.table.lock();
         let route = table.routes.iter().find(|route| route.is_of(steps));
         !route.is_some_and(|route| route.links.iter().all(|link| link.is_connected()))
     }
@@ -202,7 +198,7 @@ impl Routes {
         }
         let now = Instant::now();
         let known = {
-            let mut table = self.table();
+            let mut table = self.table.lock();
             let mut routes = table.routes.iter_mut();
             let route = routes.find(|route| route.is_of(steps));
             route.map(|route| {
@@ -303,7 +299,7 @@ impl Routes {
         let mut opened = Vec::new();
         let last = steps.iter().last().map(|last| last.server);
         {
-            let mut table = self.table();
+            let mut table = self.table.lock();
             if table.is_closed {
                 return Err("the client is closed".to_owned());
             }
@@ -336,7 +332,7 @@ impl Routes {
             let last = last.unwrap_or_default();
             return Err(format!("no component `{last}` accepts a link"));
         }
-        let mut table = self.table();
+        let mut table = self.table.lock();
         table.routes.retain(|route| !route.is_of(steps));
         if table.routes.len() >= MAX_ROUTES {
             table.routes.clear();
@@ -352,7 +348,7 @@ impl Routes {
 
     /// Removes all links. No further ones are opened.
     pub(in crate::client) fn close(&self) -> Vec<AnswerLink> {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         table.is_closed = true;
         table.routes.clear();
         table.links.drain().map(|(_, opened)| opened).collect()

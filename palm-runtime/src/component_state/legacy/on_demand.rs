@@ -5,7 +5,7 @@
 //! and not listened on. A path does not change with a restart, and peers reconnect to it without a request: so sockets
 //! with `ipc://` and `inproc://` addresses, like those with a configured address, are bound when the component starts.
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
@@ -45,21 +45,17 @@ impl OnDemandSocket {
 }
 
 impl OnDemand {
-    fn lock(&self) -> MutexGuard<'_, Vec<OnDemandSocket>> {
-        self.0.lock()
-    }
-
     pub(crate) fn add(&self, socket: OnDemandSocket) {
-        self.lock().push(socket);
+        self.0.lock().push(socket);
     }
 
     /// Returns whether the socket with this key is not bound yet.
     pub(crate) fn contains(&self, key: &str) -> bool {
-        self.lock().iter().any(|socket| socket.key == key)
+        self.0.lock().iter().any(|socket| socket.key == key)
     }
 
     fn take(&self, key: &str) -> Option<OnDemandSocket> {
-        let mut sockets = self.lock();
+        let mut sockets = self.0.lock();
         let position = sockets.iter().position(|socket| socket.key == key)?;
         Some(sockets.swap_remove(position))
     }

@@ -20,7 +20,7 @@ use hyper::Response;
 use hyper::body::Frame;
 use hyper::header;
 use hyper::rt::Executor;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -41,12 +41,8 @@ struct StreamProgress {
 }
 
 impl StreamProgress {
-    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.since.lock()
-    }
-
     async fn wait_until_written(&self) {
-        while self.since().is_some() {
+        while self.since.lock().is_some() {
             self.written.notified().await;
         }
     }
@@ -56,7 +52,7 @@ impl StreamProgress {
     async fn wait_until_late(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
-            let since = *self.since();
+            let since = *self.since.lock();
             let late = since.unwrap_or(now) + timeout;
             if late <= now {
                 return;
@@ -80,7 +76,7 @@ impl AsRef<[u8]> for ResponsePiece {
 
 impl Drop for ResponsePiece {
     fn drop(&mut self) {
-        *self.progress.since() = None;
+        *self.progress.since.lock() = None;
         self.progress.written.notify_one();
     }
 }
@@ -136,7 +132,7 @@ pub(in crate::http) fn in_pieces(response: Response<Body>) -> Response<Body> {
             }
         }
         let bytes = rest.split_to(rest.len().min(MIN_PROGRESS_BYTES));
-        *progress.since() = Some(Instant::now());
+        *progress.since.lock() = Some(Instant::now());
         let piece = ResponsePiece {
             bytes,
             progress: progress.clone(),

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -126,10 +126,6 @@ impl ProxyState {
         }
     }
 
-    fn armed(&self) -> MutexGuard<'_, Option<Trigger>> {
-        self.armed.lock()
-    }
-
     pub(super) fn configure(&self, order: impl FnOnce(&mut ProxySettings)) {
         self.settings.send_modify(order);
         self.status.send_modify(|status| {
@@ -140,18 +136,14 @@ impl ProxyState {
         });
     }
 
-    fn generation_lock(&self) -> MutexGuard<'_, ConnectionGeneration> {
-        self.generation.lock()
-    }
-
     /// Returns the connections that the next cut closes.
     pub(super) fn generation(&self) -> ConnectionGeneration {
-        self.generation_lock().clone()
+        self.generation.lock().clone()
     }
 
     /// Closes all connections. The returned tracker waits until they are closed.
     pub(super) fn cut(&self) -> TaskTracker {
-        let ended = std::mem::take(&mut *self.generation_lock());
+        let ended = std::mem::take(&mut *self.generation.lock());
         ended.cut.cancel();
         ended.connections.close();
         self.status.send_modify(|status| status.cuts += 1);
@@ -165,11 +157,11 @@ impl ProxyState {
             self.inject(fault);
             return;
         }
-        *self.armed() = Some(Trigger { missing, fault });
+        *self.armed.lock() = Some(Trigger { missing, fault });
     }
 
     pub(super) fn disarm(&self) {
-        *self.armed() = None;
+        *self.armed.lock() = None;
     }
 
     /// Resumes held traffic.
@@ -191,7 +183,7 @@ impl ProxyState {
         messages: &mut MessageCounter,
         bytes: &[u8],
     ) -> io::Result<Option<AdmittedBytes>> {
-        let mut armed = self.armed();
+        let mut armed = self.armed.lock();
         if !self.settings.borrow().is_passing() {
             return Ok(None);
         }
