@@ -37,6 +37,7 @@ use crate::report::Durations;
 
 pub use inbox::CreditWindow;
 pub use tagged_batch::{TASK_TAG_STEP, TaggedBatch, memory_bytes, message_count};
+pub use timers::ACK_DELAY;
 
 use cancelled::CancelledLists;
 use edge_times::EdgeTimes;

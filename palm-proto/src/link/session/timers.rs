@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 /// Delay of an acknowledgement, so that it can travel with a message.
-pub(super) const ACK_DELAY: Duration = Duration::from_millis(20);
+pub const ACK_DELAY: Duration = Duration::from_millis(20);
 
 /// The interval at which a `hello`, a request for missing messages, or a request for an acknowledgement is repeated.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);

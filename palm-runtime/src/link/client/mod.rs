@@ -23,8 +23,8 @@ use uuid::Uuid;
 use super::liveness::LinkLiveness;
 use super::options::LinkOptions;
 use super::session::{
-    CreditWindow, LIVENESS_VERSION, RETURNS_VERSION, Session, SessionEvent, TaggedBatch, VERSION,
-    WORKER_CONTROL_VERSION, message_count,
+    ACK_DELAY, CreditWindow, LIVENESS_VERSION, RETURNS_VERSION, Session, SessionEvent, TaggedBatch,
+    VERSION, WORKER_CONTROL_VERSION, message_count,
 };
 use super::{SUBSCRIBER, WORKER, write_by};
 use crate::cancellation::Cancellations;
@@ -715,9 +715,15 @@ impl LinkClient {
             };
             planned = due;
             // Tokio's timers have a resolution of 1 ms.
-            let due = (due + Duration::from_millis(1)).into();
-            // A timer that fires too early is set again then.
-            if due < timer.deadline() || timer.is_elapsed() {
+            let due = tokio::time::Instant::from(due + Duration::from_millis(1));
+            // Each message starts a timer of the session, which the next one stops. Therefore each message puts `timer`
+            // off, by the shortest delay of a session, so that it fires only in a pause. Setting it to an earlier time
+            // would cost more: the lock of tokio's timer wheel, and often a wakeup of the thread that waits for it.
+            let due = match timer.is_elapsed() {
+                true => due,
+                false => due.min(timer.deadline().max((now + ACK_DELAY).into())),
+            };
+            if due != timer.deadline() {
                 timer.as_mut().reset(due);
             }
             tokio::select! {
