@@ -9,11 +9,13 @@
 //! [`Budget`] shares a ledger between tasks; a [`Reservation`] releases its bytes when it is dropped.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+
+use crate::id_map::IdHashBuilder;
 
 /// A holder may have at most this many times the free bytes.
 pub const THRESHOLD: usize = 4;
@@ -57,18 +59,21 @@ impl Capacity {
 
 /// Number of bytes of each holder.
 #[derive(Debug)]
-pub struct Ledger<K> {
+pub struct Ledger<K, S = RandomState> {
     limit: usize,
     used: usize,
-    holders: HashMap<K, usize>,
+    holders: HashMap<K, usize, S>,
 }
 
-impl<K: Eq + Hash> Ledger<K> {
+/// A [`Ledger`] of holders that have ids of this process.
+pub type IdLedger = Ledger<u64, IdHashBuilder>;
+
+impl<K: Eq + Hash, S: BuildHasher + Default> Ledger<K, S> {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
             used: 0,
-            holders: HashMap::new(),
+            holders: HashMap::default(),
         }
     }
 
@@ -201,7 +206,7 @@ mod tests {
 
     #[test]
     fn one_holder_uses_most_of_a_budget_and_leaves_capacity_for_others() {
-        let mut ledger = Ledger::new(1000);
+        let mut ledger = IdLedger::new(1000);
         assert!(ledger.capacity(&1).admits(800));
         ledger.add(1, 800);
         assert_eq!(ledger.capacity(&1).bytes, 0);
@@ -219,9 +224,9 @@ mod tests {
 
     #[test]
     fn many_holders_never_exceed_the_limit() {
-        let mut ledger = Ledger::new(1_000_000);
+        let mut ledger = IdLedger::new(1_000_000);
         ledger.add(0, 1);
-        for holder in 1..10_000_u32 {
+        for holder in 1..10_000_u64 {
             let mut capacity = ledger.capacity(&holder);
             let item = capacity.bytes.min(8000);
             assert!(capacity.take(item));
@@ -232,7 +237,7 @@ mod tests {
 
     #[test]
     fn item_larger_than_the_budget_is_admitted_alone() {
-        let mut ledger = Ledger::new(1000);
+        let mut ledger = IdLedger::new(1000);
         let mut capacity = ledger.capacity(&1);
         assert!(capacity.take(5000));
         assert!(!capacity.admits(801), "only one of them");

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map with a fast hash, for ids that this process has issued, so that no peer can choose colliding keys.
-pub type IdMap<T> = HashMap<u64, T, BuildHasherDefault<IdHasher>>;
+pub type IdMap<T> = HashMap<u64, T, IdHashBuilder>;
+
+/// The hasher of [`IdMap`], for other collections of such ids.
+pub type IdHashBuilder = BuildHasherDefault<IdHasher>;
 
 #[derive(Debug, Default)]
 pub struct IdHasher(u64);

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::session::{Session, TaggedBatch, memory_bytes, message_count};
 use super::{CLIENT, MAX_NAME_BYTES, PeerKey};
 use crate::budget::{self, Budget, Reservation};
+use crate::id_map::IdMap;
 use crate::message::proto::{self, LinkHello};
 use crate::message::{Batch, client_id};
 use crate::shrink::shrink;
@@ -244,7 +245,7 @@ pub struct SubscriptionTable {
     pub queued_bytes: usize,
     /// Whether the component has a part that publishes.
     pub has_publisher: bool,
-    pub subscribers: HashMap<PeerKey, Subscriber>,
+    pub subscribers: IdMap<Subscriber>,
     /// How many of them are followers.
     followers: usize,
     /// The subscribers of each topic, with the tag by which each peer recognises the topic.
@@ -253,7 +254,7 @@ pub struct SubscriptionTable {
     /// Clients that call this component and receive their answers from another one, by their id.
     callers: HashMap<String, PeerKey>,
     /// Peers whose backlog is full, and since when.
-    pub full_since: HashMap<PeerKey, Instant>,
+    pub full_since: IdMap<Instant>,
     /// Events for the part that publishes. The owner takes them after each operation.
     pub events: Vec<SubscriptionEvent>,
     unread_events: Budget<()>,
@@ -278,12 +279,12 @@ impl SubscriptionTable {
             max_backlog,
             queued_bytes: 0,
             has_publisher: false,
-            subscribers: HashMap::new(),
+            subscribers: IdMap::default(),
             followers: 0,
             topics: HashMap::new(),
             clients: HashMap::new(),
             callers: HashMap::new(),
-            full_since: HashMap::new(),
+            full_since: IdMap::default(),
             events: Vec::new(),
             unread_events: Budget::new(MAX_EVENT_BYTES),
         }

@@ -8,7 +8,6 @@
 //! The DEALER of a [`Request`] may be shared with another protocol, whose owner takes it
 //! ([`Request::take_dealer`]) and passes on the replies that it receives.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use super::{
     Address, Dealer, Frames, Peers, Router, RouterDepartures, SocketClosed, SocketError,
     SocketOptions, TrySendError,
 };
+use crate::id_map::IdMap;
 
 /// Error of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +75,7 @@ struct Pending(Mutex<PendingReplies>);
 #[derive(Debug, Default)]
 struct PendingReplies {
     next: u64,
-    replies: HashMap<u64, oneshot::Sender<Bytes>>,
+    replies: IdMap<oneshot::Sender<Bytes>>,
 }
 
 impl Pending {

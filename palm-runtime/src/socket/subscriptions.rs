@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Frames;
+use crate::id_map::IdMap;
 
 /// A change of a publisher's subscriptions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub(super) struct Subscriptions {
     prefixes: HashMap<Bytes, Vec<Subscriber>>,
     /// The lengths of prefixes in ascending order, so that a lookup tries only these, and the number of prefixes of each.
     lens: Vec<(usize, usize)>,
-    peers: HashMap<u64, Vec<Bytes>>,
+    peers: IdMap<Vec<Bytes>>,
 }
 
 impl Subscriptions {

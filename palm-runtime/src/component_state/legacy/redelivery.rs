@@ -5,10 +5,12 @@
 //! [`due`](PushedTasks::due) returns the tasks to push again and those that have reached `max_deliver`. The first worker
 //! that returns a result of a redelivered task wins; results of the others are dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+
+use crate::id_map::IdMap;
 
 /// Maximum number of answered tasks that are remembered in order to drop later results of other workers.
 const MAX_ANSWERED: usize = 10_000;
@@ -19,7 +21,7 @@ pub(crate) struct PushedTasks {
     ack_wait: Duration,
     max_deliver: u32,
     last: u64,
-    tasks: HashMap<u64, PushedTask>,
+    tasks: IdMap<PushedTask>,
     /// When each task was pushed, the oldest first; may contain tasks that were answered or pushed again.
     ages: VecDeque<(Instant, u64)>,
     /// Redelivered tasks that were answered, the oldest first.
@@ -50,7 +52,7 @@ impl PushedTasks {
             ack_wait,
             max_deliver: max_deliver.max(1),
             last: 0,
-            tasks: HashMap::new(),
+            tasks: IdMap::default(),
             ages: VecDeque::new(),
             answered: VecDeque::new(),
         }

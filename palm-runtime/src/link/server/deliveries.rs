@@ -4,7 +4,6 @@
 //! spans of calls. A delivery begins when a task is assigned, and ends with the last result of the task, or when its
 //! worker returns it or is lost.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use tracing::Span;
 
 use crate::clock;
 use crate::failure::FailureKind;
+use crate::id_map::IdMap;
 use crate::link::PeerKey;
 use crate::link::dispatch::TaskId;
 use crate::message::{Batch, BatchSizes, Message};
@@ -28,9 +28,10 @@ const MAX_SUBMITTED: usize = 10_000;
 pub(super) struct Deliveries {
     /// The name of the component, and the calls that it remembers.
     owner: Option<(Arc<str>, Arc<RecentCalls>)>,
-    open: HashMap<TaskId, OpenDelivery>,
-    /// When each task that waits for its first delivery was submitted, by the hash of its message.
-    submitted: HashMap<u64, Instant>,
+    open: IdMap<OpenDelivery>,
+    /// When each task that waits for its first delivery was submitted, by the hash of its message. The hash has
+    /// a random key, so no peer can choose it.
+    submitted: IdMap<Instant>,
     hasher: RandomState,
 }
 

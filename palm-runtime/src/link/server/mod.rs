@@ -41,7 +41,7 @@ use super::peer_log::{PeerLog, listed};
 use super::session::{SessionEvent, memory_bytes};
 use super::subscriptions::{BacklogSize, SubscriptionEvent, SubscriptionTable};
 use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name, write_by};
-use crate::budget::Ledger;
+use crate::budget::IdLedger;
 use crate::clock;
 use crate::id_map::IdMap;
 use crate::log_limit::LimitLog;
@@ -182,9 +182,9 @@ struct ServerState {
     scheduled: Vec<PeerKey>,
     events: Vec<SessionEvent>,
     /// The memory of received calls that were not passed on, by session.
-    unread_calls: Ledger<PeerKey>,
+    unread_calls: IdLedger,
     /// The memory of received results that were not passed on, by session.
-    unread_results: Ledger<PeerKey>,
+    unread_results: IdLedger,
     unread_log: LimitLog,
     /// The limit on the bytes of tasks that are with workers.
     max_task_bytes: usize,
@@ -193,7 +193,7 @@ struct ServerState {
     /// Whether the tasks may be recounted in this tick.
     may_recount_tasks: bool,
     /// The memory of the `hello`s, by session.
-    hello_memory: Ledger<PeerKey>,
+    hello_memory: IdLedger,
     /// When a report of this component was last requested, and reports of its workers.
     inspection: Inspection,
     /// The sessions that were opened since this was last taken.
@@ -240,13 +240,13 @@ impl LinkServer {
                 announced_followers: 0,
                 scheduled: Vec::new(),
                 events: Vec::new(),
-                unread_calls: Ledger::new(unread),
-                unread_results: Ledger::new(unread),
+                unread_calls: IdLedger::new(unread),
+                unread_results: IdLedger::new(unread),
                 unread_log: LimitLog::default(),
                 max_task_bytes,
                 assigned_task_bytes: 0,
                 may_recount_tasks: true,
-                hello_memory: Ledger::new(MAX_HELLOS_BYTES),
+                hello_memory: IdLedger::new(MAX_HELLOS_BYTES),
                 inspection: Inspection::default(),
                 opened: OpenedSessions::default(),
                 peer_log: PeerLog::default(),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::peer::{LinkPeer, PeerRole};
 use super::{LinkServer, ServerState};
-use crate::budget::Ledger;
+use crate::budget::IdLedger;
 use crate::link::PeerKey;
 use crate::report::{Backlog, Edge, EdgeState, Function, Role, WorkerState};
 
@@ -45,7 +45,7 @@ pub(super) struct Inspection {
     calls_until: Option<Instant>,
     ticked_at: Option<Instant>,
     /// The memory of the reports, by session.
-    pub(super) memory: Ledger<PeerKey>,
+    pub(super) memory: IdLedger,
 }
 
 impl Default for Inspection {
@@ -55,7 +55,7 @@ impl Default for Inspection {
             requested_at: None,
             calls_until: None,
             ticked_at: None,
-            memory: Ledger::new(MAX_REPORTS_BYTES),
+            memory: IdLedger::new(MAX_REPORTS_BYTES),
         }
     }
 }

@@ -377,7 +377,7 @@ mod tests {
 
     use super::super::{InboundEvent, ServerOutput};
     use super::*;
-    use crate::budget::Ledger;
+    use crate::budget::IdLedger;
     use crate::link::session::{CreditWindow, Session, SessionEvent, VERSION};
     use crate::link::{LinkOptions, WORKER, header};
     use crate::message::Share;
@@ -549,7 +549,7 @@ mod tests {
             2
         );
         // Each has a report of half a megabyte, and there is memory for one of them.
-        rig.links.state().inspection.memory = Ledger::new(600_000);
+        rig.links.state().inspection.memory = IdLedger::new(600_000);
         let large = "n".repeat(60_000);
         let large = || report(&large);
         assert_eq!(reported(&mut rig, [large(), large(), large()]), 1);

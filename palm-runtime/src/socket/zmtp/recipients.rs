@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use palm_proto::budget::Ledger;
+use palm_proto::budget::IdLedger;
+use palm_proto::id_map::IdMap;
 use smallvec::SmallVec;
 
 use super::super::kind::Kind;
@@ -43,10 +44,10 @@ pub(super) struct Rotation {
 
 #[derive(Debug)]
 pub(super) struct Subscribers {
-    peers: HashMap<u64, Arc<Peer>>,
+    peers: IdMap<Arc<Peer>>,
     subscriptions: Subscriptions,
     /// The bytes of the subscriptions of each peer.
-    bytes: Ledger<u64>,
+    bytes: IdLedger,
 }
 
 #[derive(Debug, Default)]
@@ -74,9 +75,9 @@ impl Recipients {
             }),
             Kind::Router => Self::ByRoutingId(HashMap::new()),
             Kind::Publish => Self::ByTopic(Subscribers {
-                peers: HashMap::new(),
+                peers: IdMap::default(),
                 subscriptions: Subscriptions::default(),
-                bytes: Ledger::new(MAX_SUBSCRIPTION_BYTES),
+                bytes: IdLedger::new(MAX_SUBSCRIPTION_BYTES),
             }),
             Kind::Subscribe => Self::Publishers(Publishers::default()),
             Kind::Pull => Self::None,
