@@ -420,8 +420,10 @@ mod tests {
     fn next_request_removes_expired_entries_without_a_runtime() {
         let store = MemoryStore::default();
         let key = |n: usize| format!("key {n}");
+        // Its clock is paused, so that no entry expires before the last one is set.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
+            .start_paused(true)
             .build()
             .unwrap();
         runtime.block_on(async {
