@@ -11,7 +11,8 @@ use super::outbox::{MAX_TRANSMISSION_BYTES, MAX_TRANSMISSION_MESSAGES};
 use super::requests::MAX_REQUESTS;
 use super::timers::{ACK_DELAY, MIN_HEARTBEAT_INTERVAL, RETRY_INTERVAL};
 use super::*;
-use crate::message::BatchSizes;
+use crate::link::header;
+use crate::message::{Batch, BatchSizes};
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
