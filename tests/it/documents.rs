@@ -594,7 +594,8 @@ fn architecture_states_the_bounds_of_queues() {
     let queue = Source::new("queue/mod.rs");
     let socket = Source::new("socket/options.rs");
     let pending = Source::new("parts/publish/pending.rs");
-    let streams = Source::new("link/subscriptions.rs");
+    let subscriptions = Source::new("link/subscriptions/mod.rs");
+    let backlogs = Source::new("link/subscriptions/backlog.rs");
     let routes = Source::new("client/routes/mod.rs");
     let stale = Source::new("parts/publish/legacy/stale_subscription.rs");
     let memory = Source::new("message/frame_pool.rs");
@@ -636,8 +637,8 @@ fn architecture_states_the_bounds_of_queues() {
             (
                 "followers that a component lists",
                 vec![
-                    streams.count("MAX_FOLLOWERS"),
-                    streams.bytes("MAX_FOLLOWER_BYTES"),
+                    subscriptions.count("MAX_FOLLOWERS"),
+                    subscriptions.bytes("MAX_FOLLOWER_BYTES"),
                 ],
             ),
             (
@@ -698,21 +699,21 @@ fn architecture_states_the_bounds_of_queues() {
             ("results under way from a worker", handshake.limit("WINDOW")),
             (
                 "calls of a client over its link",
-                [handshake.limit("WINDOW"), streams.limit("PAUSE_BACKLOG")].concat(),
+                [handshake.limit("WINDOW"), backlogs.limit("PAUSE_BACKLOG")].concat(),
             ),
             (
                 "publications for a subscriber over its link",
-                streams.limit("SUBSCRIBER_BACKLOG"),
+                backlogs.limit("SUBSCRIBER_BACKLOG"),
             ),
             (
                 "answers for a client over its link",
-                streams.limit("PAUSE_BACKLOG"),
+                backlogs.limit("PAUSE_BACKLOG"),
             ),
             (
                 "answers of calls that already run",
                 [
-                    streams.limit("CLIENT_BACKLOG"),
-                    vec![streams.time("CLIENT_STALL_TIMEOUT")],
+                    backlogs.limit("CLIENT_BACKLOG"),
+                    vec![backlogs.time("CLIENT_STALL_TIMEOUT")],
                 ]
                 .concat(),
             ),
@@ -784,7 +785,7 @@ fn architecture_states_the_bounds_of_queues() {
 fn wire_contract_states_the_numbers_of_the_program() {
     let cancel = Source::new("cancellation.rs");
     let registry = Source::new("discovery/function_registry.rs");
-    let streams = Source::new("link/subscriptions.rs");
+    let subscriptions = Source::new("link/subscriptions/mod.rs");
     let pending = Source::new("parts/publish/pending.rs");
     let repeated = Source::new("cache/idempotency.rs");
     let changes = Source::new("cache/change_log.rs");
@@ -833,8 +834,8 @@ fn wire_contract_states_the_numbers_of_the_program() {
             ),
             format!(
                 "{} of them and {} at most",
-                streams.count("MAX_FOLLOWERS"),
-                streams.bytes("MAX_FOLLOWER_BYTES"),
+                subscriptions.count("MAX_FOLLOWERS"),
+                subscriptions.bytes("MAX_FOLLOWER_BYTES"),
             ),
             format!(
                 "({}, {} messages, {} unless",
