@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fair_queue::FlowKey;
 
 /// Numbered messages of a flow, each with this many bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
