@@ -3,7 +3,7 @@
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::link::Subscription;
+use crate::link::{SUBSCRIBER, Subscription};
 
 /// Returns a link whose connection is missing.
 fn link(role: &'static str) -> Arc<LinkClient> {
