@@ -9,6 +9,7 @@
 //! operators to workers; [`tasks`] has tasks and results, [`publications`] publications and answers, and [`timers`]
 //! lost peers, session expiry and slow consumers. Slow consumers are detected in
 //! [`subscriptions`](super::subscriptions) and disconnected in [`timers`]; `parts/publish/links` waits for them.
+//! [`peers`] restores and removes peers, and [`drain`] ends all sessions of a component that stops.
 //!
 //! **Invariant:** the server keeps no session that its peer has forgotten, or does not return to:
 //!
@@ -37,7 +38,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::dispatch::{Dispatch, FailedTask};
 use super::inbound::{InboundChannel, InboundEvent};
 use super::options::LinkOptions;
-use super::peer_log::{PeerLog, listed};
+use super::peer_log::PeerLog;
 use super::session::{SessionEvent, memory_bytes};
 use super::subscriptions::{BacklogSize, SubscriptionEvent, SubscriptionTable};
 use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name, write_by};
@@ -51,9 +52,11 @@ use crate::socket::{Frames, RouterSender, WriteBy};
 use crate::trace::RecentCalls;
 
 mod deliveries;
+mod drain;
 mod handshake;
 mod output;
 mod peer;
+mod peers;
 mod publications;
 mod receive;
 mod refused;
@@ -71,7 +74,7 @@ pub(crate) use timers::TICK;
 use deliveries::Deliveries;
 use handshake::{MAX_HELLOS_BYTES, Resubscriptions};
 use output::ServerOutput;
-use peer::{LinkPeer, PeerRole, SessionEnd};
+use peer::{LinkPeer, PeerRole};
 use refused::RefusedSessions;
 use reports::Inspection;
 use requests::OpenRequests;
@@ -413,50 +416,6 @@ impl LinkServer {
         self.flush(&mut state, now);
     }
 
-    /// Drains: grants clients no further credit, and informs them.
-    pub(crate) fn drain_calls(&self) {
-        let now = self.now();
-        let mut state = self.state();
-        state.is_draining = true;
-        let ServerState {
-            peers, scheduled, ..
-        } = &mut *state;
-        for peer in peers.values_mut() {
-            if let PeerRole::Consumer { .. } = peer.role {
-                peer.session.drain();
-                peer.schedule(scheduled);
-            }
-        }
-        self.flush(&mut state, now);
-    }
-
-    /// Waits until the last calls of connected clients have arrived, after [`drain_calls`](Self::drain_calls).
-    /// Clients that are lost by then send their last calls again when the session is closed. Cancel safe.
-    pub(crate) async fn calls_drained(&self) {
-        self.wait_until(|state| {
-            state.peers.values().all(|peer| match peer.role {
-                PeerRole::Worker { .. } => true,
-                // A client that is disconnected may return until it is lost.
-                PeerRole::Consumer { finished, .. } => {
-                    finished || !peer.is_alive() || peer.session.is_over()
-                }
-            })
-        })
-        .await;
-        self.state().are_calls_closed = true;
-    }
-
-    /// Waits until all connected peers have acknowledged their publications and answers. Cancel safe.
-    pub(crate) async fn delivered(&self) {
-        self.wait_until(|state| {
-            state.peers.values().all(|peer| match peer.role {
-                PeerRole::Worker { .. } => true,
-                PeerRole::Consumer { .. } => peer.session.is_acknowledged() || !peer.is_alive(),
-            })
-        })
-        .await;
-    }
-
     /// Reports to all peers that the component has established its own subscriptions.
     pub(crate) fn set_in_place(&self) {
         let now = self.now();
@@ -482,34 +441,6 @@ impl LinkServer {
             }
             progressed.await;
         }
-    }
-
-    /// Closes all sessions. `is_complete` is set if the component has handled all messages that it acknowledged;
-    /// otherwise clients send their unanswered calls again.
-    pub(crate) fn close(&self, is_complete: bool) {
-        let mut state = self.state();
-        let is_complete = is_complete && state.has_delivered_all();
-        let is_draining = state.is_draining;
-        let ServerState { peers, output, .. } = &mut *state;
-        for peer in peers.values_mut() {
-            let mut header = peer.session.close();
-            // Calls that a client sent after the drain began were not accepted.
-            let is_finished = match peer.role {
-                PeerRole::Worker { .. } => true,
-                PeerRole::Consumer {
-                    finished,
-                    makes_calls,
-                    ..
-                } => finished || !makes_calls || !is_draining,
-            };
-            header.finished &= is_complete && is_finished;
-            output.send(peer.route.clone(), &header, Vec::new(), WriteBy::Task);
-        }
-        peers.clear();
-        state.hello_memory.clear();
-        state.inspection.memory.clear();
-        state.connected_workers = 0;
-        state.output = ServerOutput::None;
     }
 
     /// Sends all due transmissions, and notifies the parts that wait for a change.
@@ -581,134 +512,6 @@ impl ServerState {
 
     fn role(&mut self, key: PeerKey) -> Option<&mut PeerRole> {
         self.peers.get_mut(&key).map(|peer| &mut peer.role)
-    }
-
-    fn restore(&mut self, key: PeerKey, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            if peer.lost_at.take().is_none() {
-                return;
-            }
-            if let PeerRole::Worker {
-                functions,
-                concurrency,
-                ..
-            } = &mut peer.role
-            {
-                self.connected_workers += 1;
-                let functions = std::mem::take(functions);
-                let (key, name) = (peer.key, &peer.name);
-                if self.dispatch.has_worker(key) {
-                    tracing::info!(worker = %name, "worker connected again");
-                } else {
-                    let functions = listed(functions.iter());
-                    tracing::info!(worker = %name, functions, "worker connected");
-                }
-                self.dispatch
-                    .connect(key, name, &functions, *concurrency, now);
-            }
-        }
-    }
-
-    /// Logs that a peer has left or is lost.
-    fn log_end(&mut self, key: PeerKey, how: &str, now: Instant) {
-        let Some(peer) = self.peers.get(&key) else {
-            return;
-        };
-        let name = &peer.name;
-        match peer.role {
-            PeerRole::Worker { .. } => tracing::info!(worker = %name, "worker {how}"),
-            PeerRole::Consumer {
-                makes_calls: true, ..
-            } => self.peer_log.client_ended(name, how, now),
-            PeerRole::Consumer { .. } if self.subscriptions.is_retained(key) => {
-                tracing::info!(subscriber = %name, "subscriber {how}");
-            }
-            PeerRole::Consumer { .. } => tracing::debug!(peer = %name, "peer {how}"),
-        }
-    }
-
-    /// Returns whether all tasks have ended, and no publication is unacknowledged, retained, or was dropped in the drain.
-    fn has_delivered_all(&self) -> bool {
-        let has_pending = |peer: &LinkPeer| {
-            self.subscriptions.is_retained(peer.key)
-                && (!peer.session.is_acknowledged() || self.subscriptions.retained(peer.key) > 0)
-        };
-        self.dispatch.outstanding() == 0
-            && !self.has_dropped
-            && !self.peers.values().any(has_pending)
-    }
-
-    /// Records that the process of a session's peer is alive.
-    fn record_life_sign(&mut self, id: &Bytes, now: Instant) {
-        let key = self.sessions.get(id).copied();
-        if let Some(peer) = key.and_then(|key| self.peers.get_mut(&key)) {
-            peer.session.record_life_sign(now);
-        }
-    }
-
-    /// Removes a peer. Adds a client to `vanished` that has not closed its session, and has no other.
-    fn remove(&mut self, key: PeerKey, ending: SessionEnd) {
-        let Some(mut peer) = self.peers.remove(&key) else {
-            return;
-        };
-        self.ended_sessions += 1;
-        self.hello_memory.release_all(&key);
-        self.inspection.memory.release_all(&key);
-        if self.routes.get(&peer.route) == Some(&key) {
-            self.routes.remove(&peer.route);
-        }
-        self.sessions.remove(&peer.id);
-        match peer.role {
-            PeerRole::Worker { .. } => {
-                self.connected_workers -= usize::from(peer.is_alive());
-                self.dispatch.remove_worker(peer.key, &mut self.failed);
-                self.deliveries.lose(peer.key);
-            }
-            PeerRole::Consumer {
-                makes_calls,
-                is_paused,
-                ..
-            } => {
-                if is_paused {
-                    self.inputs.pause(peer.key, false);
-                }
-                let (messages, _) = peer.session.unacknowledged();
-                let messages = messages + self.subscriptions.retained(peer.key);
-                if messages > 0 && self.subscriptions.is_retained(peer.key) {
-                    self.has_dropped |= self.is_draining;
-                }
-                if messages > 0 && ending == SessionEnd::Expired {
-                    let name = &peer.name;
-                    if self.subscriptions.is_retained(peer.key) {
-                        tracing::warn!(peer = %name, messages, "dropping the backlog of a lost subscriber");
-                    } else {
-                        // Usually the client's process has ended.
-                        tracing::info!(peer = %name, messages, "dropping the answers of a lost client");
-                    }
-                    let mut items = peer.session.take_unacknowledged();
-                    items.extend(self.subscriptions.take_retained(peer.key));
-                    self.subscriptions.return_backlog(peer.key, items);
-                }
-                self.subscriptions.remove(peer.key);
-                let is_last = makes_calls && self.forget_caller(&peer.name);
-                if is_last && ending == SessionEnd::Expired {
-                    self.vanished.push(peer.name);
-                }
-            }
-        }
-    }
-
-    /// Removes one session of a calling client. Returns whether it was the last one.
-    fn forget_caller(&mut self, name: &Arc<str>) -> bool {
-        let Some(sessions) = self.callers.get_mut(name) else {
-            return false;
-        };
-        *sessions -= 1;
-        let is_last = *sessions == 0;
-        if is_last {
-            self.callers.remove(name);
-        }
-        is_last
     }
 }
 
