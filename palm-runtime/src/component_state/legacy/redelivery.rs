@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::id_map::IdMap;
+use crate::message::Message;
 
 /// Maximum number of answered tasks that are remembered in order to drop later results of other workers.
 const MAX_ANSWERED: usize = 10_000;
@@ -51,17 +52,27 @@ impl PushedTasks {
         Self {
             ack_wait,
             max_deliver: max_deliver.max(1),
-            last: 0,
+            // Numbers of other components, and of earlier runs of this one, are others.
+            last: fastrand::u64(..) >> 1,
             tasks: IdMap::default(),
             ages: VecDeque::new(),
             answered: VecDeque::new(),
         }
     }
 
-    /// Returns a number for a new task, which is never 0.
-    pub(crate) fn number(&mut self) -> u64 {
+    /// Returns the task with a number of this component. A task that is pushed again keeps its number. A number that
+    /// another component has set is replaced.
+    pub(crate) fn numbered(&mut self, task: Bytes) -> Bytes {
+        let Ok(mut message) = Message::decode(task.clone()) else {
+            return task;
+        };
+        let pushed = self.tasks.get(&message.task_number());
+        if pushed.is_some_and(|pushed| pushed.is_answered || pushed.frame == task) {
+            return task;
+        }
         self.last += 1;
-        self.last
+        message.set_task_number(self.last);
+        message.into_frame()
     }
 
     /// Records that a task was pushed.
@@ -174,6 +185,33 @@ mod tests {
         assert!(pushed.result(1));
         assert!(!pushed.result(1), "of the other worker");
         assert_eq!(pushed.next_due(), None);
+    }
+
+    #[test]
+    fn task_has_a_number_of_this_component_until_it_is_answered() {
+        let number = |frame: &Bytes| Message::decode(frame.clone()).unwrap().task_number();
+        let mut pushed = PushedTasks::new(ACK_WAIT, 3);
+        let now = Instant::now();
+        let mut message = Message::default();
+        message.set_task_number(7);
+        let first = pushed.numbered(message.into_frame());
+        assert!(number(&first) != 7, "the number of another component");
+        pushed.push(now, number(&first), first.clone());
+
+        let copy = pushed.numbered(first.clone());
+        assert_eq!(copy, first, "the task is pushed again");
+        pushed.push(now, number(&first), copy.clone());
+        assert!(pushed.result(number(&first)));
+        let late = pushed.numbered(copy);
+        assert!(!pushed.result(number(&late)), "it is answered already");
+
+        let mut other = Message::default();
+        other.set_task_number(number(&first) + 1);
+        let other = other.into_frame();
+        let second = pushed.numbered(other.clone());
+        pushed.push(now, number(&second), second.clone());
+        let third = pushed.numbered(other);
+        assert!(number(&third) != number(&second), "it is another task");
     }
 
     #[test]

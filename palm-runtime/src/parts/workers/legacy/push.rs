@@ -66,15 +66,9 @@ impl LegacyWorkers<'_> {
 
     /// Numbers a task if unacknowledged tasks are redelivered.
     pub(in crate::parts::workers) fn numbered(&self, task: Bytes) -> Bytes {
-        let Some(mut pushed) = self.state.pushed() else {
-            return task;
-        };
-        match Message::decode(task.clone()) {
-            Ok(mut message) if message.task_number() == 0 => {
-                message.set_task_number(pushed.number());
-                message.into_frame()
-            }
-            _ => task,
+        match self.state.pushed() {
+            Some(mut pushed) => pushed.numbered(task),
+            None => task,
         }
     }
 
