@@ -25,7 +25,7 @@ use crate::message::{FramePool, Headers};
 use crate::spawn::spawn_on;
 use crate::wait_cause::WaitCause;
 
-/// Limit on the wait for acknowledgements in [`Client::close`].
+/// Limit on the wait for acknowledgements in [`Client::close`](crate::Client::close).
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Limit on the wait for acknowledgements once the client has ended, including those of its cancellations.

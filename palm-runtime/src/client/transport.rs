@@ -21,7 +21,8 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Sends a batch. Waits for capacity. `resend`: as in [`Link::send_all`].
+    /// Sends a batch. Waits for capacity. `resend`: as in
+    /// [`LinkClient::send_all`](crate::link::client::LinkClient::send_all).
     pub(super) async fn send(
         &self,
         resend: ResendPolicy,

@@ -100,7 +100,7 @@ pub trait Compose: Sized {
 pub(super) struct AnyComponent {
     pub(super) kind: ComponentKind,
     pub(super) options: AnyOptions,
-    /// [`Shape::mistakes`].
+    /// What [`Shape::mistakes`](crate::method::Shape::mistakes) returns.
     pub(super) mistakes: Vec<String>,
     pub(super) hooks: Arc<dyn Hooks>,
 }

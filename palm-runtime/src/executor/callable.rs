@@ -67,7 +67,8 @@ pub struct Call {
     payload: Bytes,
     /// Set if [`FunctionInfo::takes_context`].
     context: Option<Context>,
-    /// Set if the function has [`Results::Many`]. Boxed, because most calls have none and each is moved.
+    /// Set if the function has [`Results::Many`](crate::method::Results::Many). Boxed, because most calls have none and
+    /// each is moved.
     results: Option<Box<ResultEmitter>>,
 }
 

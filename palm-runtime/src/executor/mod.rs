@@ -5,9 +5,9 @@
 //! synchronous method that is not `blocking` and does not wait for exclusive access) costs neither a task nor an
 //! allocation. Any other call becomes a task of its own, of which at most `concurrency` run at once.
 //!
-//! The stages of a call: `begin` ([`StartedCall`]), `poll_first`, then `add_result`, `deliver_alone` or `spawn_pending`,
-//! and [`ResultSender`]. If the order is kept, a [`DeliveryTurn`] lets each call wait for the delivery of the one before.
-//! A panic is a failed call.
+//! The stages of a call: `begin` ([`StartedCall`](started_call::StartedCall)), `poll_first`, then `add_result`,
+//! `deliver_alone` or `spawn_pending`, and [`ResultSender`]. If the order is kept, each call waits for the delivery of the
+//! previous one by a [`DeliveryTurn`](started_call::DeliveryTurn). A panic is a failed call.
 
 mod box_method;
 mod call;

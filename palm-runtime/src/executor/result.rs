@@ -147,7 +147,7 @@ pub(super) struct CallResult {
     pub(super) message: Message,
     pub(super) outcome: Outcome,
     pub(super) feedback: Option<oneshot::Sender<Bytes>>,
-    /// As in [`StartedCall`].
+    /// As in [`StartedCall`](super::started_call::StartedCall).
     pub(super) completion: CompletionRequest,
     /// Whether the call has no further result.
     pub(super) is_last: bool,

@@ -34,7 +34,7 @@ const YIELD_INTERVAL: Duration = Duration::from_micros(200);
 /// Longest time that a result waits for further ones of the same batch.
 const BATCH_DELAY: Duration = Duration::from_micros(20);
 
-/// The state of a running [`Executor`].
+/// The state of a running [`Executor`](super::Executor).
 pub(super) struct CallLoop {
     pub(super) component: Arc<dyn Methods>,
     pub(super) addressee: Addressee,

@@ -9,7 +9,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::failure::BoxError;
 
-/// The body of a response, and of a request that [`serve`](super::serve) passes to a service.
+/// The body of a response, and of a request that [`serve`](super::serve()) passes to a service.
 ///
 /// It implements `http_body::Body`, so that `http_body_util` reads it and frameworks accept it.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! - [`HttpWorker`] is such a worker, made by `#[palm::http_worker]`.
 //!
 //! A gateway and an HTTP worker are [tower](https://docs.rs/tower) services: an application can mount them and wrap
-//! them in layers. [`serve`] serves any such service at a [`Listener`].
+//! them in layers. [`serve()`] serves any such service at a [`Listener`].
 //!
 //! `palm::guide::http` describes requests and responses.
 

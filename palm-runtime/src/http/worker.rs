@@ -53,7 +53,7 @@ const MESSAGE: HeaderValue = HeaderValue::from_static("application/octet-stream"
 /// If the connection of a request is closed before the response, the task is cancelled: a running async method is
 /// dropped at its next `.await`, and a queued one is not called.
 ///
-/// Serve it by [`serve`](super::serve), in an axum application, or in a serverless runtime that accepts a tower
+/// Serve it by [`serve`](super::serve()), in an axum application, or in a serverless runtime that accepts a tower
 /// service. Clones share the component. The first request has to be made on a tokio runtime, on which the methods
 /// then run.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ impl<C> State<C> {
     ///
     /// # Panics
     ///
-    /// If [`Shape::EXCLUSIVE`] is true.
+    /// If [`Shape::EXCLUSIVE`](super::Shape::EXCLUSIVE) is true.
     pub(crate) fn unlocked(&self) -> &C {
         match &self.0 {
             StateAccess::Shared(value) => value,

@@ -1,6 +1,6 @@
 //! [`Direct`]: calls a component's methods without sockets.
 //!
-//! Each call runs the [`Executor`] on a single message, between two queues, so that methods are called by the same
+//! Each call runs the [`Executor`](crate::executor::Executor) on a single message, between two queues, so that methods are called by the same
 //! code as in a component.
 
 use std::marker::PhantomData;

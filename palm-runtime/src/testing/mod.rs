@@ -27,7 +27,7 @@
 //! front of an address, which peers connect to instead. It cuts, holds, delays or refuses connections, at once or
 //! after the n-th message. [`Cluster::fault_proxies`] puts one between all components, and [`Faults::random`]
 //! schedules random faults on each. [`ComponentHandle::kill`](crate::ComponentHandle::kill) ends a component as a
-//! crash does, and a [`Restartable`] starts it again, e.g. at an [`unused_address`]. A [`Process`] is a component in a
+//! crash does, and a [`Restartable`] starts it again, e.g. at an [`unused_address()`]. A [`Process`] is a component in a
 //! process of its own, which a test kills, pauses or asks to stop by the signals of the system.
 //!
 //! | a fault should happen | use |

@@ -2,7 +2,7 @@
 //!
 //! A component lists the components that follow it over links in its descriptor. From the first component the client
 //! walks from one to the next by the names of the steps, and opens a link with each component that runs the last step.
-//! The calls of a client share these links, and calls of the same route share one search. [`walk`] decides where to
+//! The calls of a client share these links, and calls of the same route share one search. [`walk()`] decides where to
 //! go; it does no I/O.
 
 mod walk;

@@ -2,7 +2,7 @@
 //!
 //! [`ReceiveLoop::run`] receives from a [`MessageSource`] (a socket, links, or both), runs the hooks, and sends to the
 //! outlet. Messages that cannot be sent at once wait in a [`ReceiveBacklog`], queued per client and served in turn by
-//! a [`FairQueue`]: a client that fills its share of the next queue, or that does not read its answers, does not stop
+//! a [`FairQueue`](crate::fair_queue::FairQueue): a client that fills its share of the next queue, or that does not read its answers, does not stop
 //! other clients. Credit is returned to a link only for messages that were sent on, so the backlog is bounded by the
 //! credit of each link; for sockets, which have no credit, it is bounded by `MAX_SOCKET_BACKLOG`.
 

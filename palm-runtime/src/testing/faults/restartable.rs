@@ -29,7 +29,7 @@ impl Restartable {
     /// Starts the component; `start` is called again at each [`restart`](Self::restart).
     ///
     /// A component with clients should keep its `db_address`: bind it to an
-    /// [`unused_address`](super::super::unused_address), or connect peers to a [`FaultProxy`](super::FaultProxy) and
+    /// [`unused_address`](super::super::unused_address()), or connect peers to a [`FaultProxy`](super::FaultProxy) and
     /// [set its target](super::FaultProxy::set_target) after the restart.
     ///
     /// # Errors
