@@ -152,8 +152,8 @@ pub(super) fn check_length(
     }
 }
 
-/// Reads and drops the rest of a small body. Many clients lose a response if the connection is closed while they
-/// still send.
+/// Reads and drops the rest of a small body. Many clients lose a response if the connection is closed, or the stream of
+/// HTTP/2 is reset, while they still send.
 pub(super) async fn discard(mut body: Body) {
     const MAX_DISCARDED_BYTES: u64 = 256 * 1024;
     const TIMEOUT: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -89,7 +89,6 @@ async fn respond(gateway: &Gateway, mut request: Request<Body>) -> Response<Body
         Err(problem) => Err(problem),
     };
     if let Some(body) = body.filter(|_| answered.is_err())
-        && head.version < Version::HTTP_2
         && !head.headers.contains_key(header::EXPECT)
     {
         body_memory::discard(body).await;
@@ -188,6 +187,9 @@ async fn accept(
     wait_for_worker(gateway, until).await?;
     let known = timeout_at(until, request.check_function(gateway)).await;
     known.map_err(|_| Problem::late(request.timeout))??;
+    if until <= Instant::now() {
+        return Err(Problem::late(request.timeout));
+    }
 
     let body = body.take().unwrap_or_default();
     let payload = timeout_at(until, payload(gateway, head, body)).await;
