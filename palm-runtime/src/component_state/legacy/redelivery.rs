@@ -1,11 +1,16 @@
 //! Unacknowledged tasks of legacy workers, which are pushed again if no result arrives within `ack_wait`.
 //!
 //! A state machine without I/O; time is an argument. Each task has a number, which results repeat:
-//! [`push`](PushedTasks::push) records that it was pushed, [`result`](PushedTasks::result) that a result has arrived, and
-//! [`due`](PushedTasks::due) returns the tasks to push again and those that have reached `max_deliver`. The first worker
-//! that returns a result of a redelivered task wins; results of the others are dropped.
+//! [`numbered`](PushedTasks::numbered) sets it, [`push`](PushedTasks::push) records that the task was pushed,
+//! [`result`](PushedTasks::result) that a result has arrived, and [`due`](PushedTasks::due) returns the tasks to push again
+//! and those that have reached `max_deliver`. The first worker that returns a result of a redelivered task wins; results
+//! of the others are dropped.
+//!
+//! Peers may send tasks that have a number, of another master for example. **Invariant:** a number is of this component
+//! only if it was issued for the same frame; any other number is replaced.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,8 +18,8 @@ use bytes::Bytes;
 use crate::id_map::IdMap;
 use crate::message::Message;
 
-/// Maximum number of answered tasks that are remembered in order to drop later results of other workers.
-const MAX_ANSWERED: usize = 10_000;
+/// Maximum number of overdue and answered tasks that are remembered in order to drop later results of other workers.
+const MAX_REMEMBERED: usize = 10_000;
 
 /// The unacknowledged tasks, and the redelivered tasks that were answered.
 #[derive(Debug)]
@@ -25,16 +30,28 @@ pub(crate) struct PushedTasks {
     tasks: IdMap<PushedTask>,
     /// When each task was pushed, the oldest first; may contain tasks that were answered or pushed again.
     ages: VecDeque<(Instant, u64)>,
-    /// Redelivered tasks that were answered, the oldest first.
-    answered: VecDeque<u64>,
+    /// Tasks that were overdue, the oldest first.
+    remembered: VecDeque<u64>,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct PushedTask {
-    frame: Bytes,
+    state: PushState,
     attempts: u32,
     pushed: Instant,
-    is_answered: bool,
+    /// The hash of the frame if the task was ever overdue: several workers may have it.
+    overdue: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum PushState {
+    /// A worker has the task.
+    Pushed(Bytes),
+    /// The task is to be pushed again.
+    Overdue,
+    /// A worker has answered the task, or it has failed.
+    Ended,
 }
 
 /// Tasks without a result within `ack_wait`.
@@ -52,40 +69,64 @@ impl PushedTasks {
         Self {
             ack_wait,
             max_deliver: max_deliver.max(1),
-            // Numbers of other components, and of earlier runs of this one, are others.
+            // A result for an earlier run has the number of no task of this run.
             last: fastrand::u64(..) >> 1,
             tasks: IdMap::default(),
             ages: VecDeque::new(),
-            answered: VecDeque::new(),
+            remembered: VecDeque::new(),
+            hasher: RandomState::new(),
         }
     }
 
-    /// Returns the task with a number of this component. A task that is pushed again keeps its number. A number that
-    /// another component has set is replaced.
-    pub(crate) fn numbered(&mut self, task: Bytes) -> Bytes {
+    /// Returns the task with a number of this component, which it keeps when it is pushed again. Returns `None` if it was
+    /// answered since it was overdue.
+    ///
+    /// A message with malformed extension fields has no number, and is not redelivered.
+    pub(crate) fn numbered(&mut self, task: Bytes) -> Option<Bytes> {
         let Ok(mut message) = Message::decode(task.clone()) else {
-            return task;
+            return Some(task);
         };
-        let pushed = self.tasks.get(&message.task_number());
-        if pushed.is_some_and(|pushed| pushed.is_answered || pushed.frame == task) {
-            return task;
+        if let Some(number) = self.own_number(&message, &task) {
+            let has_ended = self.tasks[&number].state == PushState::Ended;
+            return (!has_ended).then_some(task);
         }
         self.last += 1;
         message.set_task_number(self.last);
-        message.into_frame()
+        match message.task_number() == self.last {
+            true => Some(message.into_frame()),
+            false => Some(task),
+        }
     }
 
-    /// Records that a task was pushed.
+    /// Returns the number of a task if this component has issued it for this frame.
+    fn own_number(&self, message: &Message, frame: &Bytes) -> Option<u64> {
+        let number = message.task_number();
+        let task = self.tasks.get(&number)?;
+        let is_own = match (&task.state, task.overdue) {
+            (PushState::Pushed(pushed), _) => pushed == frame,
+            (_, Some(hash)) => hash == self.hasher.hash_one(frame),
+            (_, None) => false,
+        };
+        is_own.then_some(number)
+    }
+
+    /// Records that a task was pushed. A task without a number (0) is not redelivered.
     pub(crate) fn push(&mut self, now: Instant, number: u64, frame: Bytes) {
+        if number == 0 {
+            return;
+        }
         let task = self.tasks.entry(number).or_insert(PushedTask {
-            frame,
+            state: PushState::Overdue,
             attempts: 0,
             pushed: now,
-            is_answered: false,
+            overdue: None,
         });
         task.attempts += 1;
         task.pushed = now;
-        self.ages.push_back((now, number));
+        if task.state != PushState::Ended {
+            task.state = PushState::Pushed(frame);
+            self.ages.push_back((now, number));
+        }
     }
 
     /// Takes back the last [`push`](Self::push), because the task was not pushed after all.
@@ -97,36 +138,37 @@ impl PushedTasks {
         task.attempts -= 1;
         if task.attempts == 0 {
             self.tasks.remove(&number);
+        } else if task.state != PushState::Ended {
+            task.state = PushState::Overdue;
         }
     }
 
-    /// Records a result. Returns `false` for a duplicate: the task was redelivered and is already answered.
+    /// Records a result. Returns `false` for a duplicate: the task was overdue and has already ended.
     pub(crate) fn result(&mut self, number: u64) -> bool {
         let Some(task) = self.tasks.get_mut(&number) else {
-            // A further result of a task that was pushed once.
+            // A further result of a task that was never overdue.
             return true;
         };
-        if task.attempts == 1 {
+        if task.overdue.is_none() {
             self.tasks.remove(&number);
             return true;
         }
-        if std::mem::replace(&mut task.is_answered, true) {
-            return false;
+        std::mem::replace(&mut task.state, PushState::Ended) != PushState::Ended
+    }
+
+    /// Records that a task was answered with an error. Results of it that still arrive are duplicates if it was overdue.
+    pub(crate) fn fail(&mut self, message: &Message, frame: &Bytes) {
+        if let Some(number) = self.own_number(message, frame) {
+            self.result(number);
         }
-        task.frame = Bytes::new();
-        self.answered.push_back(number);
-        if self.answered.len() > MAX_ANSWERED
-            && let Some(oldest) = self.answered.pop_front()
-        {
-            self.tasks.remove(&oldest);
-        }
-        true
     }
 
     /// Returns when the next task is overdue.
     pub(crate) fn next_due(&mut self) -> Option<Instant> {
         while let Some(&(pushed, number)) = self.ages.front() {
-            let is_out = |task: &PushedTask| !task.is_answered && task.pushed == pushed;
+            let is_out = |task: &PushedTask| {
+                matches!(task.state, PushState::Pushed(_)) && task.pushed == pushed
+            };
             if self.tasks.get(&number).is_some_and(is_out) {
                 return Some(pushed + self.ack_wait);
             }
@@ -140,17 +182,35 @@ impl PushedTasks {
         let mut due = OverdueTasks::default();
         while self.next_due().is_some_and(|at| at <= now)
             && let Some((_, number)) = self.ages.pop_front()
-            && let Some(task) = self.tasks.get(&number)
+            && let Some(task) = self.tasks.get_mut(&number)
         {
-            if task.attempts < self.max_deliver {
-                due.redeliver.push(task.frame.clone());
-            } else {
-                due.failed.push(task.frame.clone());
-                // A later result is a duplicate of the error.
-                self.result(number);
+            let (tasks, next) = match task.attempts < self.max_deliver {
+                true => (&mut due.redeliver, PushState::Overdue),
+                false => (&mut due.failed, PushState::Ended),
+            };
+            if let PushState::Pushed(frame) = std::mem::replace(&mut task.state, next) {
+                let hash = self.hasher.hash_one(&frame);
+                tasks.push(frame);
+                if task.overdue.replace(hash).is_none() {
+                    self.remember(number);
+                }
             }
         }
         due
+    }
+
+    /// Remembers a task that was overdue, and forgets the oldest one that no worker has.
+    fn remember(&mut self, number: u64) {
+        self.remembered.push_back(number);
+        for _ in MAX_REMEMBERED..self.remembered.len() {
+            let Some(oldest) = self.remembered.pop_front() else {
+                return;
+            };
+            match self.tasks.get(&oldest).map(|task| &task.state) {
+                Some(PushState::Pushed(_)) => self.remembered.push_back(oldest),
+                _ => drop(self.tasks.remove(&oldest)),
+            }
+        }
     }
 }
 
@@ -187,31 +247,110 @@ mod tests {
         assert_eq!(pushed.next_due(), None);
     }
 
+    fn number(frame: &Bytes) -> u64 {
+        Message::decode(frame.clone()).unwrap().task_number()
+    }
+
+    fn task_with_number(number: u64) -> Bytes {
+        let mut message = Message::default();
+        message.set_task_number(number);
+        message.into_frame()
+    }
+
     #[test]
-    fn task_has_a_number_of_this_component_until_it_is_answered() {
-        let number = |frame: &Bytes| Message::decode(frame.clone()).unwrap().task_number();
+    fn number_of_another_component_is_replaced_and_an_own_one_kept() {
         let mut pushed = PushedTasks::new(ACK_WAIT, 3);
         let now = Instant::now();
-        let mut message = Message::default();
-        message.set_task_number(7);
-        let first = pushed.numbered(message.into_frame());
-        assert!(number(&first) != 7, "the number of another component");
-        pushed.push(now, number(&first), first.clone());
+        let first = pushed.numbered(task_with_number(7)).unwrap();
+        let own = number(&first);
+        assert!(own != 7);
+        pushed.push(now, own, first.clone());
+        let forged = pushed.numbered(task_with_number(own)).unwrap();
+        assert!(number(&forged) != own, "it is another task");
 
-        let copy = pushed.numbered(first.clone());
-        assert_eq!(copy, first, "the task is pushed again");
-        pushed.push(now, number(&first), copy.clone());
-        assert!(pushed.result(number(&first)));
-        let late = pushed.numbered(copy);
-        assert!(!pushed.result(number(&late)), "it is answered already");
+        let due = pushed.due(now + ACK_WAIT).redeliver;
+        assert_eq!(due, [&first]);
+        assert_eq!(pushed.numbered(first.clone()), Some(first.clone()));
+        pushed.push(now + ACK_WAIT, own, first.clone());
+        pushed.retract(own);
+        assert_eq!(pushed.numbered(first.clone()), Some(first.clone()));
+        let forged = pushed.numbered(task_with_number(own)).unwrap();
+        assert!(number(&forged) != own);
+        let other_run = PushedTasks::new(ACK_WAIT, 3).numbered(Bytes::new());
+        assert!(number(&other_run.unwrap()) != own);
+    }
 
-        let mut other = Message::default();
-        other.set_task_number(number(&first) + 1);
-        let other = other.into_frame();
-        let second = pushed.numbered(other.clone());
-        pushed.push(now, number(&second), second.clone());
-        let third = pushed.numbered(other);
-        assert!(number(&third) != number(&second), "it is another task");
+    #[test]
+    fn task_that_is_answered_before_it_is_pushed_again_is_not_pushed() {
+        let mut pushed = PushedTasks::new(ACK_WAIT, 3);
+        let now = Instant::now();
+        let task = pushed.numbered(Bytes::new()).unwrap();
+        pushed.push(now, number(&task), task.clone());
+        assert_eq!(pushed.due(now + ACK_WAIT).redeliver, [&task]);
+        assert!(pushed.result(number(&task)));
+        assert_eq!(pushed.numbered(task.clone()), None);
+        // It was numbered before the result arrived.
+        pushed.push(now + ACK_WAIT, number(&task), task.clone());
+        assert!(!pushed.result(number(&task)));
+        assert_eq!(pushed.next_due(), None);
+    }
+
+    #[test]
+    fn result_of_a_task_that_has_failed_is_a_duplicate() {
+        let mut pushed = PushedTasks::new(ACK_WAIT, 1);
+        let now = Instant::now();
+        let task = pushed.numbered(Bytes::new()).unwrap();
+        pushed.push(now, number(&task), task.clone());
+        assert_eq!(pushed.due(now + ACK_WAIT).failed, [&task]);
+        assert!(!pushed.result(number(&task)));
+
+        let mut pushed = PushedTasks::new(ACK_WAIT, 2);
+        let task = pushed.numbered(Bytes::new()).unwrap();
+        pushed.push(now, number(&task), task.clone());
+        assert_eq!(pushed.due(now + ACK_WAIT).redeliver, [&task]);
+        let message = Message::decode(task.clone()).unwrap();
+        pushed.fail(&message, &task);
+        assert!(!pushed.result(number(&task)), "its deadline has passed");
+    }
+
+    #[test]
+    fn malformed_extension_fields_disturb_no_other_task() {
+        // Field 17 with a wrong type.
+        let malformed = Bytes::from_static(b"\x88\x01\x01");
+        let mut pushed = PushedTasks::new(ACK_WAIT, 2);
+        let now = Instant::now();
+        let task = pushed.numbered(malformed.clone()).unwrap();
+        assert_eq!(task, malformed);
+        for attempt in 0..3 {
+            pushed.push(now + attempt * ACK_WAIT, number(&task), task.clone());
+            assert_eq!(pushed.due(now + (attempt + 1) * ACK_WAIT), due(&[], &[]));
+        }
+        pushed.retract(number(&task));
+        let next = pushed.numbered(Bytes::new()).unwrap();
+        assert!(number(&next) > 0);
+    }
+
+    #[test]
+    fn remembered_tasks_are_bounded_except_those_that_workers_have() {
+        let mut pushed = PushedTasks::new(ACK_WAIT, 9);
+        let now = Instant::now();
+        let all = MAX_REMEMBERED as u64 + 100;
+        for number in 1..=all {
+            pushed.push(now, number, "task".into());
+        }
+        assert_eq!(pushed.due(now + ACK_WAIT).redeliver.len() as u64, all);
+        assert_eq!(pushed.tasks.len(), MAX_REMEMBERED);
+        // The oldest ones are with workers again when others become overdue.
+        let later = now + ACK_WAIT;
+        for number in all + 1..=all + 100 {
+            pushed.push(later, number, "task".into());
+        }
+        for number in 101..=200 {
+            pushed.push(later + ACK_WAIT / 2, number, "task".into());
+        }
+        assert_eq!(pushed.due(later + ACK_WAIT).redeliver.len(), 100);
+        assert!((101..=200).all(|number| pushed.tasks.contains_key(&number)));
+        assert_eq!(pushed.tasks.len(), MAX_REMEMBERED);
     }
 
     #[test]

@@ -308,9 +308,12 @@ impl TaskScheduler<'_> {
         let waiting_bytes = tasks.iter().map(|(_, batch)| batch.bytes()).sum::<usize>();
         let _held = self.counters.hold(waiting + 1, waiting_bytes + task.len());
         let _unplaced = is_alone.then(|| self.state.unassigned.hold(waiting + 1));
-        let task = match legacy {
-            Some(legacy) if may_push => legacy.numbered(task),
-            _ => task,
+        let numbered = match legacy {
+            Some(legacy) if may_push => legacy.numbered(task.clone()),
+            _ => Some(task.clone()),
+        };
+        let Some(numbered) = numbered else {
+            return Ok(None);
         };
         // Decoding copies nothing.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
@@ -322,7 +325,7 @@ impl TaskScheduler<'_> {
         };
         let push = async {
             match legacy {
-                Some(legacy) if may_push => legacy.push(task.clone()).await.map(|()| None),
+                Some(legacy) if may_push => legacy.push(numbered.clone()).await.map(|()| None),
                 Some(legacy) => {
                     legacy.results_arrived().await;
                     Ok(Some(task.clone()))
@@ -344,7 +347,7 @@ impl TaskScheduler<'_> {
                 } else {
                     CallFailure::unavailable("no worker is connected".into())
                 };
-                self.fail(task, &failure).await;
+                self.fail(numbered, &failure).await;
                 Ok(None)
             }
         }
@@ -402,9 +405,12 @@ impl TaskScheduler<'_> {
 
     /// Answers a task with an error instead of assigning it.
     async fn fail(&self, task: Bytes, failure: &CallFailure) {
-        let Ok(message) = Message::decode(task) else {
+        let Ok(message) = Message::decode(task.clone()) else {
             return;
         };
+        if let Some(mut pushed) = self.state.pushed() {
+            pushed.fail(&message, &task);
+        }
         log_failure(&message, failure);
         self.remember(&message, failure);
         let failed = message.failed(self.name, failure);

@@ -28,7 +28,7 @@ impl LegacyWorkers<'_> {
         Ok(true)
     }
 
-    /// Pushes the first task. Returns whether the socket had capacity.
+    /// Pushes the first task, unless it was answered since it was overdue. Returns whether the socket had capacity.
     pub(in crate::parts::workers) fn try_push(
         &self,
         tasks: &mut TaskBacklog,
@@ -36,14 +36,16 @@ impl LegacyWorkers<'_> {
         let Some((flow, task)) = next_task(tasks, self.counters) else {
             return Ok(false);
         };
-        let task = self.numbered(task);
-        let pushed = self.record(&task);
-        match self.socket.try_send(task) {
+        let Some(numbered) = self.numbered(task.clone()) else {
+            return Ok(true);
+        };
+        let pushed = self.record(&numbered);
+        match self.socket.try_send(numbered) {
             Ok(()) => {
                 pushed.keep();
                 Ok(true)
             }
-            Err(TrySendError::Full(task)) => {
+            Err(TrySendError::Full(_)) => {
                 tasks.push_front((flow, task.into()));
                 Ok(false)
             }
@@ -64,11 +66,11 @@ impl LegacyWorkers<'_> {
         self.state.outstanding.results_arrived().await;
     }
 
-    /// Numbers a task if unacknowledged tasks are redelivered.
-    pub(in crate::parts::workers) fn numbered(&self, task: Bytes) -> Bytes {
+    /// Numbers a task if unacknowledged tasks are redelivered. Returns `None` if it was answered since it was overdue.
+    pub(in crate::parts::workers) fn numbered(&self, task: Bytes) -> Option<Bytes> {
         match self.state.pushed() {
             Some(mut pushed) => pushed.numbered(task),
-            None => task,
+            None => Some(task),
         }
     }
 
