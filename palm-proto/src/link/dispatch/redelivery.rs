@@ -1,6 +1,6 @@
 //! Redelivery of tasks that were returned, or whose worker was lost.
 
-use super::task::{LostDelivery, TaskHolder, WorkerLoss};
+use super::task::{LostDelivery, WorkerLoss};
 use super::{Dispatch, FailedTask, TaskId, WorkerKey};
 use crate::failure::CallFailure;
 
@@ -26,22 +26,19 @@ impl Dispatch {
 
     /// Redelivers a task that a worker returns unfinished, without counting a failed delivery.
     ///
+    /// A worker that was lost with the task before may still send the result of that delivery.
+    ///
     /// Returns whether the worker had the task.
     pub fn return_task(&mut self, key: WorkerKey, id: TaskId) -> bool {
-        let Some(task) = self.task(id) else {
+        let Some(was_assigned) = self.task(id).and_then(|task| task.take_back(key)) else {
             return false;
         };
-        let is_holder = |holder: &TaskHolder| holder.key == key;
-        let Some(index) = task.holders.iter().position(is_holder) else {
-            return false;
-        };
-        if task.holders.remove(index).is_lost {
-            // The task was redelivered when the worker was lost.
-            return true;
+        // Otherwise the task was redelivered when the worker was lost.
+        if was_assigned {
+            self.end_exclusive(key, id);
+            self.change(key, |worker| worker.load = worker.load.saturating_sub(1));
+            self.redeliver(id);
         }
-        self.end_exclusive(key, id);
-        self.change(key, |worker| worker.load = worker.load.saturating_sub(1));
-        self.redeliver(id);
         true
     }
 
@@ -76,8 +73,9 @@ impl Dispatch {
         let mut assigned = Vec::new();
         for (&id, task) in &mut self.tasks {
             let mut holders = task.holders.iter_mut();
-            if let Some(holder) = holders.find(|holder| holder.key == key && !holder.is_lost) {
-                holder.is_lost = true;
+            if let Some(holder) = holders.find(|holder| holder.key == key)
+                && holder.lose()
+            {
                 assigned.push((holder.sequence, id));
             }
         }

@@ -149,7 +149,7 @@ impl Dispatch {
         let Some(holder) = holders.iter().find(|holder| holder.key == key) else {
             return false;
         };
-        let has_load = !holder.is_lost;
+        let has_load = holder.is_assigned;
         let task = task.remove();
         if task.is_waiting {
             let pool = self.pool(task.function);
@@ -160,7 +160,7 @@ impl Dispatch {
         }
         for holder in task.holders {
             self.end_exclusive(holder.key, id);
-            if holder.key != key && !holder.is_lost {
+            if holder.key != key && holder.is_assigned {
                 self.change(holder.key, |worker| {
                     worker.load = worker.load.saturating_sub(1);
                 });

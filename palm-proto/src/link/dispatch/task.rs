@@ -70,8 +70,19 @@ pub(super) struct TaskHolder {
     pub(super) sequence: u64,
     /// Number of results of the task that this worker has sent.
     pub(super) results: u64,
-    /// Whether the worker was lost since.
-    pub(super) is_lost: bool,
+    /// Number of deliveries with which the worker was lost. It may still send their results, or return them.
+    pub(super) lost_deliveries: u32,
+    /// Whether the worker has the task, and was not lost since.
+    pub(super) is_assigned: bool,
+}
+
+impl TaskHolder {
+    /// Ends the delivery, since the worker was lost. Returns whether the worker had the task.
+    pub(super) fn lose(&mut self) -> bool {
+        let was_assigned = std::mem::take(&mut self.is_assigned);
+        self.lost_deliveries += u32::from(was_assigned);
+        was_assigned
+    }
 }
 
 impl DispatchedTask {
@@ -99,14 +110,29 @@ impl DispatchedTask {
         if let Some(holder) = self.holders.iter_mut().find(|holder| holder.key == key) {
             // The worker had been considered lost, and has returned.
             holder.sequence = sequence;
-            holder.is_lost = false;
+            holder.is_assigned = true;
             return;
         }
         self.holders.push(TaskHolder {
             key,
             sequence,
             results: 0,
-            is_lost: false,
+            lost_deliveries: 0,
+            is_assigned: true,
         });
+    }
+
+    /// Takes back one delivery to this worker: the current one, or else one with which it was lost.
+    ///
+    /// Returns whether it was the current one, and `None` if there is neither.
+    pub(super) fn take_back(&mut self, key: WorkerKey) -> Option<bool> {
+        let index = self.holders.iter().position(|holder| holder.key == key)?;
+        let holder = &mut self.holders[index];
+        let was_assigned = std::mem::take(&mut holder.is_assigned);
+        holder.lost_deliveries -= u32::from(!was_assigned);
+        if holder.lost_deliveries == 0 {
+            self.holders.remove(index);
+        }
+        Some(was_assigned)
     }
 }

@@ -832,6 +832,22 @@ fn return_by_a_lost_worker_does_not_redeliver_a_task_again() {
 }
 
 #[test]
+fn result_of_a_delivery_before_a_loss_counts_after_the_return_of_a_later_one() {
+    let mut rig = Rig::new(&[1, 0]);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.lost(0);
+    rig.reconnect(0, 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    assert!(rig.return_task(0, 1));
+    assert_eq!((rig.waiting(), rig.workers[&0].load), (1, 0));
+    assert!(!rig.is_stray(0, 1), "the worker runs its first delivery");
+    assert!(rig.record_result(0, 1));
+    assert!(!rig.done(0, 1), "it does not count towards the load");
+    assert_eq!((rig.waiting(), rig.outstanding()), (0, 0));
+}
+
+#[test]
 fn only_begun_tasks_count_a_failed_delivery() {
     let mut rig = Rig::empty();
     for key in 0..10 {
@@ -1168,6 +1184,16 @@ fn tasks_begun_before_the_concurrency_was_lowered_count_the_loss_of_their_worker
     assert_eq!(rig.assigned(), [(0, 5)]);
     rig.lost(0);
     assert_eq!([4, 5].map(|id| failed(&rig, id)), [1, 0]);
+    // A worker that is lost has no tasks.
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 3, 9);
+    rig.lost(0);
+    rig.set_concurrency(0, 1);
+    rig.reconnect(0, 9);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
+    rig.lost(0);
+    assert_eq!([1, 2].map(|id| failed(&rig, id)), [1, 0]);
 }
 
 #[test]
@@ -1418,6 +1444,11 @@ enum Step {
         worker: usize,
         task: usize,
     },
+    /// A worker returns a task with which it was lost.
+    LateReturn {
+        worker: usize,
+        task: usize,
+    },
     Tick {
         milliseconds: u64,
     },
@@ -1448,7 +1479,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (worker.clone(), 1..5_u32)
             .prop_map(|(worker, concurrency)| Step::Resize { worker, concurrency }),
         1 => worker.clone().prop_map(|worker| Step::Forget { worker }),
-        1 => (worker, task).prop_map(|(worker, task)| Step::Late { worker, task }),
+        1 => (worker.clone(), task.clone()).prop_map(|(worker, task)| Step::Late { worker, task }),
+        1 => (worker, task).prop_map(|(worker, task)| Step::LateReturn { worker, task }),
         1 => (0..6000_u64).prop_map(|milliseconds| Step::Tick { milliseconds }),
     ]
 }
@@ -1471,7 +1503,7 @@ struct ModelWorker {
     is_connected: bool,
     /// The worker's tasks, in the order of their assignment.
     assigned: Vec<TaskId>,
-    /// The tasks that the worker had when it was lost.
+    /// The tasks that the worker had when it was lost, once for each loss.
     before: Vec<TaskId>,
     exclusive_task: Option<TaskId>,
 }
@@ -1745,8 +1777,10 @@ impl Model {
                 if worker.concurrency > 0 {
                     self.rig.set_concurrency(worker.key, concurrency);
                     let before = worker.concurrency.max(worker.former_concurrency);
-                    worker.former_concurrency = before;
-                    worker.concurrency = concurrency as usize;
+                    let concurrency = concurrency as usize;
+                    let is_loaded = worker.assigned.len() > concurrency;
+                    worker.former_concurrency = if is_loaded { before } else { 0 };
+                    worker.concurrency = concurrency;
                 }
             }
             Step::Forget { worker } => {
@@ -1763,6 +1797,17 @@ impl Model {
                 {
                     self.finish(index, id);
                     self.workers[index].before.remove(task);
+                }
+            }
+            Step::LateReturn { worker, task } => {
+                if let Some(index) = at(worker)
+                    && let Some(&id) = self.workers[index].before.get(task)
+                    && !self.workers[index].assigned.contains(&id)
+                {
+                    let worker = &mut self.workers[index];
+                    let has_ended = self.tasks[self.numbers[&id]].has_ended;
+                    assert_eq!(self.rig.return_task(worker.key, id), !has_ended);
+                    worker.before.remove(task);
                 }
             }
             Step::Tick { milliseconds } => {
