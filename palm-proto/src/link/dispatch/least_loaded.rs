@@ -8,15 +8,14 @@ use super::eligibility::{ClassId, Eligibility};
 use super::pool::{UntriedTasks, usage};
 use super::ready::{ReadyEntry, WorkerChoice, WorkerState};
 use super::task::DispatchedTask;
-use super::{Dispatch, TaskId, WorkerKey};
-use crate::message::Batch;
+use super::{Assignment, Dispatch, TaskId, WorkerKey};
 
 /// Maximum number of tasks of a client that are assigned in one batch while tasks of other clients wait.
 pub(super) const MAX_FAIR_BATCH: usize = 16;
 
 impl Dispatch {
-    /// Assigns the next task or batch. Returns the worker, the id of the first task and the messages.
-    pub fn assign(&mut self, now: Instant) -> Option<(WorkerKey, TaskId, Batch)> {
+    /// Assigns the next task or batch.
+    pub fn assign(&mut self, now: Instant) -> Option<Assignment> {
         let pools = self.pools.len() - 1;
         for offset in 0..pools {
             let index = 1 + (self.last_pool + offset) % pools;
@@ -32,11 +31,7 @@ impl Dispatch {
         None
     }
 
-    pub(super) fn assign_from(
-        &mut self,
-        index: usize,
-        now: Instant,
-    ) -> Option<(WorkerKey, TaskId, Batch)> {
+    pub(super) fn assign_from(&mut self, index: usize, now: Instant) -> Option<Assignment> {
         if let Some(assigned) = self.assign_suspect(index, now) {
             return Some(assigned);
         }
@@ -80,18 +75,18 @@ impl Dispatch {
     }
 
     /// Assigns a redelivered task.
-    pub(super) fn reassign(
-        &mut self,
-        id: TaskId,
-        key: WorkerKey,
-        now: Instant,
-    ) -> (WorkerKey, TaskId, Batch) {
+    pub(super) fn reassign(&mut self, id: TaskId, key: WorkerKey, now: Instant) -> Assignment {
         self.add_load(key, 1, now);
         let task = self.tasks.get_mut(&id).expect("a waiting task exists");
         task.assign(key, self.last_sequence);
-        let (function, batch) = (task.function, task.frame.clone().into());
+        let (function, tasks) = (task.function, task.frame.clone().into());
         self.pool(function).waiting -= 1;
-        (key, id, batch)
+        Assignment {
+            worker: key,
+            first: id,
+            tasks,
+            submitted: None,
+        }
     }
 
     /// Assigns tasks of the next client, limited by the credit of the worker and by the fair shares of other workers
@@ -102,7 +97,7 @@ impl Dispatch {
         key: WorkerKey,
         choice: WorkerChoice,
         now: Instant,
-    ) -> Option<(WorkerKey, TaskId, Batch)> {
+    ) -> Option<Assignment> {
         let pool = &self.pools[index];
         let fair = self.fair_share(&pool.eligibility, pool.waiting);
         let worker = self.workers.get(&key)?;
@@ -118,6 +113,7 @@ impl Dispatch {
             mut batch,
             function,
             expiry,
+            submitted,
         } = untried;
         let rest_of_flow = usize::from(pool.untried.usage(flow.key).messages > 0);
         if pool.untried.busy_flows() > rest_of_flow {
@@ -130,6 +126,7 @@ impl Dispatch {
                 batch: std::mem::replace(&mut batch, front),
                 function,
                 expiry,
+                submitted,
             };
             let usage = usage(&rest.batch);
             pool.untried.restore(flow, rest, usage);
@@ -149,7 +146,12 @@ impl Dispatch {
             let assigned = AssignedBatch::new(batch.clone(), function, key, self.last_sequence);
             self.batches.insert(id, assigned);
         }
-        Some((key, id, batch))
+        Some(Assignment {
+            worker: key,
+            first: id,
+            tasks: batch,
+            submitted: Some(submitted),
+        })
     }
 
     /// Returns how many waiting tasks the least-loaded worker may receive, so that the loads become equal.

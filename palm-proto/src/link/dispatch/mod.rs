@@ -86,6 +86,17 @@ pub struct FailedTask {
     pub failure: CallFailure,
 }
 
+/// Tasks that were assigned to a worker.
+#[derive(Debug)]
+pub struct Assignment {
+    pub worker: WorkerKey,
+    /// The id of the first task. Those of the others follow it.
+    pub first: TaskId,
+    pub tasks: Batch,
+    /// When the tasks were submitted; `None` if the task was assigned before.
+    pub submitted: Option<Instant>,
+}
+
 /// Whether a task can be assigned to a worker with a link now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerReach {
@@ -376,7 +387,7 @@ impl Dispatch {
 
     /// Accepts tasks of a client, which then wait for a worker. Tasks that no connected worker can run are added to
     /// `failed` if too many of them wait.
-    pub fn submit(&mut self, batch: Batch, flow: Flow, failed: &mut Vec<FailedTask>) {
+    pub fn submit(&mut self, batch: Batch, flow: Flow, now: Instant, failed: &mut Vec<FailedTask>) {
         let function = self.functions.resolve(&batch.first());
         let pool = self.functions.eligibility(function);
         if pool == 0 && self.rejects_unassignable() {
@@ -388,6 +399,7 @@ impl Dispatch {
             function,
             batch,
             expiry: TaskExpiry::Unread,
+            submitted: now,
         };
         self.enqueue(pool, flow, untried);
     }

@@ -47,6 +47,7 @@ pub(super) struct UntriedTasks {
     pub(super) batch: Batch,
     pub(super) function: FunctionId,
     pub(super) expiry: TaskExpiry,
+    pub(super) submitted: Instant,
 }
 
 pub(super) fn usage(batch: &Batch) -> Usage {

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 
-use super::task::DispatchedTask;
+use super::task::{DispatchedTask, TaskHolder};
 use super::{Dispatch, TaskId, WorkerKey};
 
 impl Dispatch {
@@ -123,9 +123,9 @@ impl Dispatch {
 
     /// Returns how often a task that has not ended was delivered to a worker, without returned deliveries.
     pub fn deliveries(&self, id: TaskId) -> u32 {
-        self.tasks
-            .get(&id)
-            .map_or(1, |task| task.holders.len() as u32)
+        self.tasks.get(&id).map_or(1, |task| {
+            task.holders.iter().map(TaskHolder::deliveries).sum()
+        })
     }
 
     /// Returns the message of a task that has not ended, if none of its results was passed on.

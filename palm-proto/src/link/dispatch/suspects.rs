@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ready::WorkerChoice;
-use super::{Dispatch, TaskId, WorkerKey};
-use crate::message::Batch;
+use super::{Assignment, Dispatch, TaskId, WorkerKey};
 
 /// How long a worker is reserved for a suspect while it still runs other tasks. A suspect whose worker is not idle by
 /// then runs alongside these.
@@ -12,11 +11,7 @@ pub(super) const RESERVATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Dispatch {
     /// Assigns a suspect to an idle worker, or reserves a worker for it.
-    pub(super) fn assign_suspect(
-        &mut self,
-        index: usize,
-        now: Instant,
-    ) -> Option<(WorkerKey, TaskId, Batch)> {
+    pub(super) fn assign_suspect(&mut self, index: usize, now: Instant) -> Option<Assignment> {
         let pool = &self.pools[index];
         let id = *pool.suspects.front()?;
         let classes = pool.eligibility.iter();

@@ -77,6 +77,11 @@ pub(super) struct TaskHolder {
 }
 
 impl TaskHolder {
+    /// Returns how often the task was delivered to the worker, without returned deliveries.
+    pub(super) fn deliveries(&self) -> u32 {
+        self.lost_deliveries + u32::from(self.is_assigned)
+    }
+
     /// Ends the delivery, since the worker was lost. Returns whether the worker had the task.
     pub(super) fn lose(&mut self) -> bool {
         let was_assigned = std::mem::take(&mut self.is_assigned);

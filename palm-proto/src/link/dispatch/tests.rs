@@ -88,7 +88,8 @@ impl Rig {
     /// Submits tasks, which must not be rejected.
     fn submit(&mut self, batch: Batch, flow: Flow) {
         let mut failed = Vec::new();
-        self.dispatch.submit(batch, flow, &mut failed);
+        let now = self.now;
+        self.dispatch.submit(batch, flow, now, &mut failed);
         assert!(failed.is_empty(), "{failed:?}");
     }
 
@@ -103,7 +104,7 @@ impl Rig {
     fn assigned_batches(&mut self) -> Vec<(WorkerKey, TaskId, usize)> {
         let now = self.now;
         std::iter::from_fn(|| self.dispatch.assign(now))
-            .map(|(key, id, batch)| (key, id, batch.len()))
+            .map(|it| (it.worker, it.first, it.tasks.len()))
             .collect()
     }
 
@@ -517,7 +518,9 @@ fn waiting_tasks_of_busy_workers_are_bounded_though_others_are_idle() {
 fn rejected(rig: &mut Rig, function: &str) -> String {
     let frame = Message::new(format!("master.{function}"), "x").into_frame();
     let mut failed = Vec::new();
-    rig.dispatch.submit(frame.into(), Flow::new(1), &mut failed);
+    let now = rig.now;
+    rig.dispatch
+        .submit(frame.into(), Flow::new(1), now, &mut failed);
     let [failed] = &failed[..] else {
         panic!("one call is rejected: {failed:?}");
     };
@@ -604,7 +607,7 @@ fn pools_of_different_functions_take_turns() {
     rig.set_credit(0, 6);
     let now = rig.now;
     let names = std::iter::from_fn(|| rig.assign(now))
-        .map(|(_, _, batch)| eligibility::name(&batch.first()).unwrap().to_owned());
+        .map(|it| eligibility::name(&it.tasks.first()).unwrap().to_owned());
     let names: Vec<_> = names.collect();
     assert_ne!(names[0], names[1]);
     assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
@@ -754,10 +757,10 @@ fn dispatch_serves_clients_fairly() {
     let mut served = Vec::new();
     let now = rig.now;
     while served.len() < 8 {
-        let (key, id, batch) = rig.assign(now).unwrap();
-        let message = Message::decode(batch.first()).unwrap();
+        let assigned = rig.assign(now).unwrap();
+        let message = Message::decode(assigned.tasks.first()).unwrap();
         served.push(message.payload()[0]);
-        rig.done(key, id);
+        rig.done(assigned.worker, assigned.first);
         rig.set_credit(0, 1);
     }
     assert_eq!(&served[..7], b"xyxyxyx");
@@ -845,6 +848,27 @@ fn result_of_a_delivery_before_a_loss_counts_after_the_return_of_a_later_one() {
     assert!(rig.record_result(0, 1));
     assert!(!rig.done(0, 1), "it does not count towards the load");
     assert_eq!((rig.waiting(), rig.outstanding()), (0, 0));
+}
+
+#[test]
+fn assignment_has_the_time_of_submission_unless_the_task_is_redelivered() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 1);
+    let submitted = rig.now;
+    rig.batch(1, 2);
+    rig.passed(Duration::from_secs(1));
+    let now = rig.now;
+    assert_eq!(rig.assign(now).unwrap().submitted, Some(submitted));
+    rig.set_credit(0, 1);
+    let rest = rig.assign(now).unwrap();
+    assert_eq!((rest.first, rest.submitted), (2, Some(submitted)));
+    rig.lost(0);
+    rig.reconnect(0, 2);
+    let again = rig.assign(now).unwrap();
+    assert_eq!((again.first, again.submitted), (1, None));
+    assert_eq!(rig.deliveries(1), 2, "both to the same worker");
+    rig.return_task(0, 1);
+    assert_eq!(rig.deliveries(1), 1);
 }
 
 #[test]
@@ -1581,7 +1605,8 @@ impl Model {
 
     fn assign(&mut self) {
         let now = self.rig.now;
-        while let Some((key, first, batch)) = self.rig.assign(now) {
+        while let Some(assigned) = self.rig.assign(now) {
+            let (key, first, batch) = (assigned.worker, assigned.first, assigned.tasks);
             let worker = self.workers.iter_mut().find(|it| it.key == key).unwrap();
             assert!(worker.is_connected, "a lost worker receives no task");
             assert!(worker.credit >= batch.len() as u64, "it has no credit");
@@ -1887,7 +1912,8 @@ proptest! {
                 running.push((last_key, VecDeque::new(), Vec::new(), credit));
             }
             let now = rig.now;
-            while let Some((key, first, batch)) = rig.assign(now) {
+            while let Some(assigned) = rig.assign(now) {
+                let (key, first, batch) = (assigned.worker, assigned.first, assigned.tasks);
                 let worker = running.iter_mut().find(|it| it.0 == key).unwrap();
                 let frames = batch.frames().map(|frame| number_of(&frame));
                 worker.1.extend((first..).zip(frames));

@@ -4,7 +4,6 @@
 //! spans of calls. A delivery begins when a task is assigned, and ends with the last result of the task, or when its
 //! worker returns it or is lost.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +14,10 @@ use crate::clock;
 use crate::failure::FailureKind;
 use crate::id_map::IdMap;
 use crate::link::PeerKey;
-use crate::link::dispatch::TaskId;
+use crate::link::dispatch::{Assignment, TaskId};
 use crate::message::{Batch, BatchSizes, Message};
 use crate::report::{RecentCall, Work};
 use crate::trace::{self, RecentCalls, SpanEnd};
-
-/// The most tasks whose time of submission is remembered.
-const MAX_SUBMITTED: usize = 10_000;
 
 /// The deliveries that have not ended. Empty unless a subscriber listens.
 #[derive(Debug, Default)]
@@ -29,10 +25,6 @@ pub(super) struct Deliveries {
     /// The name of the component, and the calls that it remembers.
     owner: Option<(Arc<str>, Arc<RecentCalls>)>,
     open: IdMap<OpenDelivery>,
-    /// When each task that waits for its first delivery was submitted, by the hash of its message. The hash has
-    /// a random key, so no peer can choose it.
-    submitted: IdMap<Instant>,
-    hasher: RandomState,
 }
 
 #[derive(Debug)]
@@ -70,50 +62,35 @@ impl Deliveries {
         self.open.is_empty()
     }
 
-    fn hash(&self, task: &Message) -> u64 {
-        let id = (task.client(), task.cache(), task.stage());
-        self.hasher.hash_one(id)
-    }
-
-    /// Remembers when tasks were submitted.
-    pub(super) fn submit(&mut self, batch: &Batch, now: Instant) {
-        if !self.is_observed() {
-            return;
-        }
-        if self.submitted.len() + batch.len() > MAX_SUBMITTED {
-            // Failed tasks leave their entries.
-            self.submitted.clear();
-        }
-        for task in batch.frames().flat_map(Message::decode) {
-            self.submitted.insert(self.hash(&task), now);
-        }
-    }
-
-    /// Begins the deliveries of tasks with consecutive ids to a worker. Returns the messages to send, whose traces
-    /// continue with the deliveries.
+    /// Begins the deliveries of assigned tasks. Returns the messages to send, whose traces continue with the deliveries.
     pub(super) fn begin(
         &mut self,
-        (worker, name): (PeerKey, &str),
-        (first, delivery): (TaskId, u32),
-        batch: Batch,
+        assigned: Assignment,
+        name: &str,
+        delivery: u32,
         now: Instant,
     ) -> Batch {
+        let Assignment {
+            worker,
+            first,
+            tasks,
+            submitted,
+        } = assigned;
         if !self.is_observed() {
-            return batch;
+            return tasks;
         }
-        let mut frames = Vec::with_capacity(batch.len());
-        for (id, frame) in (first..).zip(batch.frames()) {
+        let waited = submitted.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let mut frames = Vec::with_capacity(tasks.len());
+        for (id, frame) in (first..).zip(tasks.frames()) {
             let Ok(mut task) = Message::decode(frame.clone()) else {
                 frames.push(frame);
                 continue;
             };
-            let submitted = self.submitted.remove(&self.hash(&task));
-            let waited = submitted.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
             let opened = self.open(&mut task, (worker, name), delivery, (waited, now));
             self.open.extend(opened.map(|opened| (id, opened)));
             frames.push(task.into_frame());
         }
-        join(frames).unwrap_or(batch)
+        join(frames).unwrap_or(tasks)
     }
 
     fn open(

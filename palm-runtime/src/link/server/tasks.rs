@@ -251,22 +251,20 @@ fn with_incomplete_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
 impl ServerState {
     /// Queues tasks, and assigns as many as workers have credit for.
     fn submit(&mut self, batch: Batch, flow: Flow, now: Instant) {
-        self.deliveries.submit(&batch, now);
-        self.dispatch.submit(batch, flow, &mut self.failed);
+        self.dispatch.submit(batch, flow, now, &mut self.failed);
         self.assign(now);
     }
 
     /// Assigns waiting tasks to workers with credit, within the limit on the bytes of assigned tasks.
     pub(super) fn assign(&mut self, now: Instant) {
         while self.admits_tasks()
-            && let Some((key, first, batch)) = self.dispatch.assign(now)
+            && let Some(assigned) = self.dispatch.assign(now)
         {
-            self.assigned_task_bytes += memory_bytes(batch.len(), batch.bytes());
-            if let Some(peer) = self.peers.get_mut(&key) {
-                let delivery = (first, self.dispatch.deliveries(first));
-                let batch = self
-                    .deliveries
-                    .begin((key, &peer.name), delivery, batch, now);
+            let (tasks, first) = (&assigned.tasks, assigned.first);
+            self.assigned_task_bytes += memory_bytes(tasks.len(), tasks.bytes());
+            if let Some(peer) = self.peers.get_mut(&assigned.worker) {
+                let delivery = self.dispatch.deliveries(first);
+                let batch = self.deliveries.begin(assigned, &peer.name, delivery, now);
                 let item = TaggedBatch::from_batch(TASK_TAG_STEP * first, TASK_TAG_STEP, batch);
                 peer.session.submit(item, now);
                 peer.schedule(&mut self.scheduled);
