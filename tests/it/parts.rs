@@ -179,10 +179,11 @@ fn push_pull_answers_requests_with_the_results_of_workers() {
 /// Starts a component of REP, PUSH and PULL, whose only worker receives every task and answers none. `hooks` sets those
 /// of the REP part.
 async fn with_a_silent_worker(
+    answer_timeout: Duration,
     hooks: impl FnOnce(InboundEntry<'_>),
 ) -> (ComponentHandle, Request, AbortOnDropHandle<()>) {
     let mut template = ServerTemplate::new("server");
-    let rep = RepService::bind(ANY).answer_timeout(STALLED);
+    let rep = RepService::bind(ANY).answer_timeout(answer_timeout);
     let rep = template.register_inbound(rep, "Rep");
     hooks(rep.route("Workers").block(true));
     template.register_outbound(PushPullService::bind(ANY, ANY), "Workers");
@@ -203,7 +204,7 @@ async fn with_a_silent_worker(
 #[test]
 fn request_whose_answer_is_lost_is_answered_at_the_answer_timeout() {
     check(async {
-        let (server, request, silent) = with_a_silent_worker(|_| ()).await;
+        let (server, request, silent) = with_a_silent_worker(STALLED, |_| ()).await;
         let request_body = || Message::new("server.shout", "loud").encode();
         // More requests than may wait at once.
         let answers = (0..1001).map(|_| send_request(&request, request_body()));
@@ -228,13 +229,34 @@ fn request_whose_answer_is_lost_is_answered_at_the_answer_timeout() {
 }
 
 #[test]
+fn other_request_with_the_message_id_of_a_waiting_one_is_rejected() {
+    check(async {
+        let (_server, request, _silent) = with_a_silent_worker(2 * SOON, |_| ()).await;
+        let request_body = |text: &'static str| {
+            let mut message = Message::new("server.shout", text);
+            message.set_cache("a");
+            message.encode()
+        };
+        // Either may arrive first. The worker answers neither.
+        let answer = tokio::select! {
+            answer = send_request(&request, request_body("loud")) => answer,
+            answer = send_request(&request, request_body("louder")) => answer,
+        };
+        let error = Message::decode(answer).unwrap();
+        let error = error.error().unwrap();
+        assert_eq!(error.kind, FailureKind::Unavailable);
+        assert!(error.message.contains("the message id `a`"), "{error:?}");
+    });
+}
+
+#[test]
 fn part_with_hooks_continues_after_a_lost_answer() {
     check(async {
         let (fed, mut feedback) = mpsc::unbounded_channel();
         let hooks = |rep: InboundEntry<'_>| {
             rep.hooks(Words { fed });
         };
-        let (_server, request, _silent) = with_a_silent_worker(hooks).await;
+        let (_server, request, _silent) = with_a_silent_worker(STALLED, hooks).await;
         for _ in 0..2 {
             let request_body = Message::new("server.shout", "two words").encode();
             assert_eq!(send_request(&request, request_body).await, "thank you");

@@ -16,6 +16,10 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed};
 /// If the part is registered with `block`, the answer is that of the outbound part, or `0` if there is none in time.
 /// Otherwise it is `1`, at once.
 ///
+/// Ahead of a [`PushPullService`](super::PushPullService), concurrent requests need different message ids, also those of
+/// other parts. One with the id of a request that waits for its result is answered with an error, unless it is the same
+/// request, sent again because the peer received no answer (up to 64 KiB): the first result answers both.
+///
 /// ```
 /// use std::time::Duration;
 ///

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::OptionFuture;
+use tokio::sync::oneshot;
 
 use super::backlog::{TaskBacklog, next_task};
 use super::legacy::{LegacyWorkers, MAX_TASKS_PER_LEGACY_WORKER, redeliver};
@@ -152,7 +153,12 @@ impl TaskScheduler<'_> {
                 ..
             } = envelope;
             match (feedback, self.replies) {
-                (Some(feedback), Some(replies)) => replies.expect(&message, feedback),
+                (Some(feedback), Some(replies)) => {
+                    if let Err(feedback) = replies.expect(&message, feedback) {
+                        self.reject(message, feedback).await;
+                        continue;
+                    }
+                }
                 (Some(feedback), None) => {
                     // The receiver is closed when the component stops.
                     let _ = feedback.send(Bytes::new());
@@ -174,6 +180,21 @@ impl TaskScheduler<'_> {
             }
         }
         self.counters.count(count, bytes);
+    }
+
+    /// Answers a request with an error, because another one with the same message id waits for its result.
+    async fn reject(&self, request: Message, feedback: oneshot::Sender<Bytes>) {
+        self.counters.count(1, request.payload().len());
+        self.counters.count_error();
+        let cause = format!(
+            "another request with the message id `{}` waits for its result: concurrent requests need different ids",
+            request.cache()
+        );
+        let failed = self.failed(request, &CallFailure::unavailable(cause.into()));
+        // The receiver is dropped if the request is abandoned.
+        let _ = feedback.send(failed.encode());
+        let flow = flow_of(&failed);
+        self.outlet.send_failed(failed, flow, clock::now()).await;
     }
 
     /// Fails the cancelled calls of a batch, and adds the others to `tasks`.
@@ -411,13 +432,18 @@ impl TaskScheduler<'_> {
         if let Some(mut pushed) = self.state.pushed() {
             pushed.fail(&message, &task);
         }
-        log_failure(&message, failure);
-        self.remember(&message, failure);
-        let failed = message.failed(self.name, failure);
+        let failed = self.failed(message, failure);
         if let Some(replies) = self.replies {
             replies.answer(&failed.encode());
         }
         let flow = flow_of(&failed);
         self.outlet.send_failed(failed, flow, clock::now()).await;
+    }
+
+    /// Logs and remembers a failure. Returns the answer to its caller.
+    fn failed(&self, message: Message, failure: &CallFailure) -> Message {
+        log_failure(&message, failure);
+        self.remember(&message, failure);
+        message.failed(self.name, failure)
     }
 }
