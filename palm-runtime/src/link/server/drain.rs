@@ -2,24 +2,16 @@
 
 use super::peer::{LinkPeer, PeerRole};
 use super::{LinkServer, ServerOutput, ServerState};
+use crate::link::session::Session;
 use crate::socket::WriteBy;
 
 impl LinkServer {
     /// Drains: grants clients no further credit, and informs them.
     pub(crate) fn drain_calls(&self) {
-        let now = self.now();
         let mut state = self.state();
         state.is_draining = true;
-        let ServerState {
-            peers, scheduled, ..
-        } = &mut *state;
-        for peer in peers.values_mut() {
-            if let PeerRole::Consumer { .. } = peer.role {
-                peer.session.drain();
-                peer.schedule(scheduled);
-            }
-        }
-        self.flush(&mut state, now);
+        let is_consumer = |role: &PeerRole| matches!(role, PeerRole::Consumer { .. });
+        self.change_sessions(&mut state, is_consumer, Session::drain);
     }
 
     /// Waits until the last calls of connected clients have arrived, after [`drain_calls`](Self::drain_calls).

@@ -39,7 +39,7 @@ use super::dispatch::{Dispatch, FailedTask};
 use super::inbound::{InboundChannel, InboundEvent};
 use super::options::LinkOptions;
 use super::peer_log::PeerLog;
-use super::session::{SessionEvent, memory_bytes};
+use super::session::{Session, SessionEvent, memory_bytes};
 use super::subscriptions::{BacklogSize, SubscriptionEvent, SubscriptionTable};
 use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name, write_by};
 use crate::budget::IdLedger;
@@ -354,17 +354,9 @@ impl LinkServer {
     /// Sends a list of cancelled calls to all workers whose sessions have such lists.
     pub(crate) fn cancel(&self, list: &Bytes) {
         let now = self.now();
-        let mut state = self.state();
-        let ServerState {
-            peers, scheduled, ..
-        } = &mut *state;
-        for peer in peers.values_mut() {
-            if let PeerRole::Worker { .. } = peer.role {
-                peer.session.submit_cancelled(list.clone(), now);
-                peer.schedule(scheduled);
-            }
-        }
-        self.flush(&mut state, now);
+        let submit = |session: &mut Session| session.submit_cancelled(list.clone(), now);
+        let is_worker = |role: &PeerRole| matches!(role, PeerRole::Worker { .. });
+        self.change_sessions(&mut self.state(), is_worker, submit);
     }
 
     /// Records that the connection of a peer was closed.
@@ -418,17 +410,25 @@ impl LinkServer {
 
     /// Reports to all peers that the component has established its own subscriptions.
     pub(crate) fn set_in_place(&self) {
-        let now = self.now();
         let mut state = self.state();
         state.subscriptions_ready = true;
-        let ServerState {
-            peers, scheduled, ..
-        } = &mut *state;
-        for peer in peers.values_mut() {
-            peer.session.set_subscriptions_ready();
-            peer.schedule(scheduled);
+        self.change_sessions(&mut state, |_| true, Session::set_subscriptions_ready);
+    }
+
+    /// Changes the sessions with all peers of some roles, and sends what is due.
+    fn change_sessions(
+        &self,
+        state: &mut ServerState,
+        is_changed: impl Fn(&PeerRole) -> bool,
+        change: impl Fn(&mut Session),
+    ) {
+        let now = self.now();
+        let peers = state.peers.values_mut();
+        for peer in peers.filter(|peer| is_changed(&peer.role)) {
+            change(&mut peer.session);
+            peer.schedule(&mut state.scheduled);
         }
-        self.flush(&mut state, now);
+        self.flush(state, now);
     }
 
     /// Waits until a condition holds, which is checked whenever backlogs may have changed. Cancel safe.
