@@ -198,12 +198,9 @@ impl Dispatch {
     pub fn remove_load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
         if tasks > 0 {
             self.change(key, |worker| {
-                worker.load = worker.load.saturating_sub(tasks);
+                worker.remove_load(tasks);
                 worker.progress = now;
                 worker.is_stalled = false;
-                if worker.load <= worker.concurrency {
-                    worker.former_concurrency = 0;
-                }
             });
         }
     }

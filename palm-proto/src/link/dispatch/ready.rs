@@ -38,6 +38,14 @@ impl WorkerState {
         self.is_connected && self.credit > 0 && self.exclusive_task.is_none()
     }
 
+    /// Removes tasks that have ended or were returned from the load.
+    pub(super) fn remove_load(&mut self, tasks: usize) {
+        self.load = self.load.saturating_sub(tasks);
+        if self.load <= self.concurrency {
+            self.former_concurrency = 0;
+        }
+    }
+
     /// Returns how many tasks the worker runs at once now; 0 if unknown.
     pub(super) fn runs(&self) -> usize {
         match self.concurrency {

@@ -36,7 +36,7 @@ impl Dispatch {
         // Otherwise the task was redelivered when the worker was lost.
         if was_assigned {
             self.end_exclusive(key, id);
-            self.change(key, |worker| worker.load = worker.load.saturating_sub(1));
+            self.change(key, |worker| worker.remove_load(1));
             self.redeliver(id);
         }
         true

@@ -161,9 +161,7 @@ impl Dispatch {
         for holder in task.holders {
             self.end_exclusive(holder.key, id);
             if holder.key != key && holder.is_assigned {
-                self.change(holder.key, |worker| {
-                    worker.load = worker.load.saturating_sub(1);
-                });
+                self.change(holder.key, |worker| worker.remove_load(1));
             }
         }
         has_load

@@ -1208,6 +1208,22 @@ fn tasks_begun_before_the_concurrency_was_lowered_count_the_loss_of_their_worker
     assert_eq!(rig.assigned(), [(0, 5)]);
     rig.lost(0);
     assert_eq!([4, 5].map(|id| failed(&rig, id)), [1, 0]);
+    // It may also return them.
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 3, 4);
+    rig.call("work", 4);
+    assert_eq!(rig.assigned().len(), 4);
+    rig.set_concurrency(0, 1);
+    for id in 1..=3 {
+        assert!(rig.return_task(0, id));
+    }
+    rig.connect(1, &["work"], 9, 3);
+    assert_eq!(rig.assigned(), [(1, 1), (1, 2), (1, 3)]);
+    rig.set_credit(0, 1);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 5)]);
+    rig.lost(0);
+    assert_eq!([4, 5].map(|id| failed(&rig, id)), [1, 0]);
     // A worker that is lost has no tasks.
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 3, 9);
@@ -1532,14 +1548,6 @@ struct ModelWorker {
     exclusive_task: Option<TaskId>,
 }
 
-impl ModelWorker {
-    fn has_finished(&mut self) {
-        if self.assigned.len() <= self.concurrency {
-            self.former_concurrency = 0;
-        }
-    }
-}
-
 /// A model of the expected state, alongside the dispatch.
 struct Model {
     rig: Rig,
@@ -1604,6 +1612,11 @@ impl Model {
     }
 
     fn assign(&mut self) {
+        for worker in &mut self.workers {
+            if worker.assigned.len() <= worker.concurrency {
+                worker.former_concurrency = 0;
+            }
+        }
         let now = self.rig.now;
         while let Some(assigned) = self.rig.assign(now) {
             let (key, first, batch) = (assigned.worker, assigned.first, assigned.tasks);
@@ -1678,9 +1691,6 @@ impl Model {
         assert_eq!(self.rig.done(key, id), is_new && has_task);
         if is_new {
             self.end(number);
-        }
-        if is_new && has_task {
-            self.workers[index].has_finished();
         }
     }
 
@@ -1760,9 +1770,8 @@ impl Model {
                 for id in &assigned[..counted] {
                     self.end(self.numbers[id]);
                 }
-                match counted {
-                    0 => self.finish(index, first),
-                    _ => self.workers[index].has_finished(),
+                if counted == 0 {
+                    self.finish(index, first);
                 }
             }
             Step::Return { worker, task } => {
@@ -1802,10 +1811,8 @@ impl Model {
                 if worker.concurrency > 0 {
                     self.rig.set_concurrency(worker.key, concurrency);
                     let before = worker.concurrency.max(worker.former_concurrency);
-                    let concurrency = concurrency as usize;
-                    let is_loaded = worker.assigned.len() > concurrency;
-                    worker.former_concurrency = if is_loaded { before } else { 0 };
-                    worker.concurrency = concurrency;
+                    worker.former_concurrency = before;
+                    worker.concurrency = concurrency as usize;
                 }
             }
             Step::Forget { worker } => {
