@@ -137,6 +137,13 @@ impl Deliveries {
         }
     }
 
+    /// Ends the delivery of a task that a worker has returned, unless the task was assigned to another one since.
+    pub(super) fn end_returned(&mut self, worker: PeerKey, task: TaskId, now: Instant) {
+        if self.open.get(&task).is_some_and(|it| it.worker == worker) {
+            self.end(task, 1, DeliveryEnd::Returned, now);
+        }
+    }
+
     /// Ends all deliveries to a worker that was lost.
     pub(super) fn lose(&mut self, worker: PeerKey) {
         if self.is_empty() {

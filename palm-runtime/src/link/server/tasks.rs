@@ -343,7 +343,7 @@ impl ServerState {
                 self.deliveries.end(task, 1, DeliveryEnd::Completed, now);
             } else if is_empty && returns_tasks {
                 self.dispatch.return_task(key, task);
-                self.deliveries.end(task, 1, DeliveryEnd::Returned, now);
+                self.deliveries.end_returned(key, task, now);
             }
             tag = tag.wrapping_add(step);
         }
