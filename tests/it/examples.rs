@@ -363,28 +363,31 @@ fn without_names(line: &str) -> String {
     line
 }
 
-/// A range of ports for one run of an example, which no other run uses at the same time, in this process or another.
+/// A set of ports for one run of an example, which no other run uses at the same time, in this process or another.
 struct Ports {
     /// The offset that is added to the ports of the documentation.
     offset: u16,
-    /// A port of the range that no example uses. Binding it locks the range.
+    /// A port of the set that no example uses. Binding it locks the set.
     _lock: TcpListener,
 }
 
 impl Ports {
     /// The ports of the documentation.
-    const DOCUMENTED: std::ops::RangeInclusive<u16> = 5555..=5581;
+    const DOCUMENTED: [u16; 12] = [
+        5555, 5556, 5557, 5558, 5559, 5560, 5561, 5570, 5571, 5580, 5581, 8888,
+    ];
     const LOCK: u16 = 5582;
-    /// The number of ranges, all below the ports that systems use for outgoing connections.
-    const RANGES: u16 = 600;
+    /// The number of sets, all below the ports of [`unbound`](super::setup::unbound) and those that systems use for outgoing
+    /// connections. No two sets have a port in common.
+    const SETS: u16 = 500;
 
     fn take() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
 
-        // Concurrent processes begin their search at different ranges.
-        let first = (std::process::id() % u32::from(Self::RANGES)) as u16;
-        for _ in 0..Self::RANGES {
-            let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % Self::RANGES;
+        // Concurrent processes begin their search at different sets.
+        let first = (std::process::id() % u32::from(Self::SETS)) as u16;
+        for _ in 0..Self::SETS {
+            let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % Self::SETS;
             let offset = 1000 + number * 40;
             let free = |port| TcpListener::bind(("127.0.0.1", port + offset));
             if let Ok(lock) = free(Self::LOCK)
@@ -396,6 +399,6 @@ impl Ports {
                 };
             }
         }
-        panic!("no range of ports is free");
+        panic!("no set of ports is free");
     }
 }
