@@ -339,10 +339,9 @@ impl Dispatch {
         if worker.is_some_and(|worker| worker.concurrency != tasks) {
             self.change(key, |worker| {
                 let before = worker.concurrency.max(worker.former_concurrency);
-                // Otherwise it begins all its tasks with the new concurrency too.
-                let may_have_begun_more = worker.load > tasks;
-                worker.former_concurrency = if may_have_begun_more { before } else { 0 };
+                worker.former_concurrency = before;
                 worker.concurrency = tasks;
+                worker.end_former_concurrency();
             });
         }
     }

@@ -41,6 +41,11 @@ impl WorkerState {
     /// Removes tasks that have ended or were returned from the load.
     pub(super) fn remove_load(&mut self, tasks: usize) {
         self.load = self.load.saturating_sub(tasks);
+        self.end_former_concurrency();
+    }
+
+    /// Forgets the former concurrency if the worker begins all its tasks with the present one.
+    pub(super) fn end_former_concurrency(&mut self) {
         if self.load <= self.concurrency {
             self.former_concurrency = 0;
         }

@@ -1185,22 +1185,24 @@ fn worker_with_another_concurrency_begins_as_many_tasks() {
     assert_eq!(rig.assigned(), []);
 }
 
-#[test]
-fn tasks_begun_before_the_concurrency_was_lowered_count_the_loss_of_their_worker() {
+/// A worker with four tasks, whose concurrency was lowered from three to one.
+fn with_lowered_concurrency(credit: u64) -> Rig {
     let mut rig = Rig::empty();
-    rig.connect(0, &["work"], 3, 9);
+    rig.connect(0, &["work"], 3, credit);
     rig.call("work", 4);
     assert_eq!(rig.assigned().len(), 4);
     rig.set_concurrency(0, 1);
+    rig
+}
+
+#[test]
+fn tasks_begun_before_the_concurrency_was_lowered_count_the_loss_of_their_worker() {
+    let mut rig = with_lowered_concurrency(9);
     rig.lost(0);
     let failed = |rig: &Rig, id| rig.tasks[&id].failed_deliveries.len();
     assert_eq!([1, 2, 3, 4].map(|id| failed(&rig, id)), [1, 1, 1, 0]);
     // A worker that has no more tasks than its concurrency began the others since.
-    let mut rig = Rig::empty();
-    rig.connect(0, &["work"], 3, 9);
-    rig.call("work", 4);
-    assert_eq!(rig.assigned().len(), 4);
-    rig.set_concurrency(0, 1);
+    let mut rig = with_lowered_concurrency(9);
     for id in 1..=3 {
         assert!(rig.done(0, id));
     }
@@ -1209,11 +1211,7 @@ fn tasks_begun_before_the_concurrency_was_lowered_count_the_loss_of_their_worker
     rig.lost(0);
     assert_eq!([4, 5].map(|id| failed(&rig, id)), [1, 0]);
     // It may also return them.
-    let mut rig = Rig::empty();
-    rig.connect(0, &["work"], 3, 4);
-    rig.call("work", 4);
-    assert_eq!(rig.assigned().len(), 4);
-    rig.set_concurrency(0, 1);
+    let mut rig = with_lowered_concurrency(4);
     for id in 1..=3 {
         assert!(rig.return_task(0, id));
     }
