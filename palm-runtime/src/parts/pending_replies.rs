@@ -25,7 +25,7 @@ pub(super) struct PendingReplies {
 }
 
 /// Requests with the same message id and content.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct EqualRequests {
     /// The hash of the content; `None` if that is larger than [`MAX_COMPARED`].
     content: Option<u64>,
@@ -66,12 +66,7 @@ impl PendingReplies {
         if waiting.len() >= SWEEP_THRESHOLD {
             waiting.retain(|_, equal| equal.answers.iter().any(|it| !it.is_closed()));
         }
-        let equal = waiting
-            .entry(message.cache().to_owned())
-            .or_insert_with(|| EqualRequests {
-                content,
-                answers: SmallVec::new(),
-            });
+        let equal = waiting.entry(message.cache().to_owned()).or_default();
         equal.answers.retain(|it| !it.is_closed());
         if equal.answers.is_empty() {
             equal.content = content;
